@@ -1,0 +1,99 @@
+"""Configs: frozen dataclasses of plain values, checked once, when they are made."""
+import dataclasses
+import types
+import typing
+
+from kzoo.errors import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Base of every family's config.
+
+    Subclasses are frozen dataclasses whose fields are plain values (int, float, bool, str, tuples of those, or
+    None where the annotation says so). Types are checked here; relations between fields in `check`.
+
+    Raises: TypeError for a field of the wrong type, ValueError for an unknown field or an inconsistent value.
+    """
+
+    def __post_init__(self):
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            value = _coerce(getattr(self, field.name), hints[field.name])
+            if not _matches(value, hints[field.name]):
+                raise TypeError(
+                    f"`{field.name}` of {type(self).__name__} must be {_spell(hints[field.name])}. "
+                    f"Received: {value!r} ({type(value).__name__}).")
+            object.__setattr__(self, field.name, value)
+        self.check()
+
+    def check(self):
+        """Relations between fields; families override it."""
+
+    def require(self, condition, field, message):
+        """Raise ValueError naming `field` and its value unless `condition` holds."""
+        if not condition:
+            raise ValueError(f"`{field}` of {type(self).__name__} {message}. Received: {getattr(self, field)!r}.")
+
+    def replace(self, **changes):
+        """A variant of this config. Unknown names are refused with the closest match."""
+        self._refuse_unknown(changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self):
+        """Plain values by name, ready for JSON."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values):
+        """The inverse of `to_dict`."""
+        if not isinstance(values, dict):
+            raise TypeError(f"{cls.__name__} is made from a dict of its fields. Received: {values!r}.")
+        cls._refuse_unknown(values)
+        return cls(**values)
+
+    @classmethod
+    def field_names(cls):
+        return tuple(field.name for field in dataclasses.fields(cls))
+
+    @classmethod
+    def _refuse_unknown(cls, values):
+        for name in values:
+            if name not in cls.field_names():
+                raise ValueError(unknown(f"{cls.__name__} field", name, cls.field_names()))
+
+
+def _coerce(value, hint):
+    """JSON has no tuples, and whole floats are often written as ints."""
+    options = _options(hint)
+    if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options):
+        return tuple(value)
+    if type(value) is int and float in options and int not in options:
+        return float(value)
+    return value
+
+
+def _matches(value, hint):
+    for option in _options(hint):
+        if typing.get_origin(option) is tuple:
+            item = typing.get_args(option)[0]
+            if isinstance(value, tuple) and all(_matches(each, item) for each in value):
+                return True
+        elif type(value) is option:  # not isinstance: True is no int here
+            return True
+    return False
+
+
+def _options(hint):
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _spell(hint):
+    return " or ".join("None" if option is type(None) else getattr(option, "__name__", str(option))
+                       for option in _options(hint))
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,90 @@
+"""Which families and presets exist, and which class serves each task."""
+import dataclasses
+import importlib
+
+from kzoo.errors import unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """One row of a family's table.
+
+    Attributes:
+        config: the family's config.
+        parameters: number of weights, as the source counts them (a tied embedding once).
+        source: where the sizes come from.
+    """
+    config: object
+    parameters: int
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Everything shared code needs to know of a family.
+
+    Attributes:
+        name: as users write it, for example "gpt2".
+        config: its Config class.
+        backbone: its keras.Model class, built from a config.
+        presets: name -> Preset.
+        tasks: the tasks it can serve; the first is the default.
+        hugging_face: the `kzoo.checkpoint.Layout` that loads and saves its Hugging Face folders.
+    """
+    name: str
+    config: type
+    backbone: type
+    presets: dict
+    tasks: tuple
+    hugging_face: object
+
+
+# Task -> module and class, resolved on first use so that naming a task imports no backend.
+TASKS = {
+    "text-generation": ("kzoo.tasks.causal_lm", "CausalLM"),
+}
+
+_FAMILIES = {}
+
+
+def register(family):
+    """Make a family known; its file calls this once, at its end."""
+    _FAMILIES[family.name] = family
+    return family
+
+
+def families():
+    """name -> Family, in order of registration."""
+    importlib.import_module("kzoo.models")  # registers them
+    return dict(_FAMILIES)
+
+
+def get_family(name):
+    known = families()
+    if name not in known:
+        raise ValueError(unknown("family", name, known))
+    return known[name]
+
+
+def get_preset(name):
+    """(Family, Preset) of a preset name."""
+    rows = {preset: (family, row) for family in families().values() for preset, row in family.presets.items()}
+    if name not in rows:
+        raise ValueError(unknown("preset", name, rows))
+    return rows[name]
+
+
+def get_task_class(task, family=None):
+    """The model class that serves `task`; with a `family`, also check that the family can."""
+    if task not in TASKS:
+        raise ValueError(unknown("task", task, TASKS))
+    if family is not None and task not in family.tasks:
+        raise ValueError(f"Family {family.name!r} cannot serve the task {task!r}. It can: {', '.join(family.tasks)}.")
+    module, name = TASKS[task]
+    return getattr(importlib.import_module(module), name)
+
+
+def list_models():
+    """One dict a preset: name, family, parameters, tasks, source."""
+    return [{"name": name, "family": family.name, "parameters": row.parameters, "tasks": list(family.tasks),
+             "source": row.source} for family in families().values() for name, row in family.presets.items()]
