@@ -1,5 +1,6 @@
 """Configs: frozen dataclasses of plain values, checked once, when they are made."""
 import dataclasses
+import math
 import types
 import typing
 
@@ -24,6 +25,8 @@ class Config:
                 raise TypeError(
                     f"`{field.name}` of {type(self).__name__} must be {_spell(hints[field.name])}. "
                     f"Received: {value!r} ({type(value).__name__}).")
+            if not _is_finite(value):
+                raise ValueError(f"`{field.name}` of {type(self).__name__} must be finite. Received: {value!r}.")
             object.__setattr__(self, field.name, value)
         self.check()
 
@@ -51,6 +54,21 @@ class Config:
             raise TypeError(f"{cls.__name__} is made from a dict of its fields. Received: {values!r}.")
         cls._refuse_unknown(values)
         return cls(**values)
+
+    @classmethod
+    def parse(cls, texts):
+        """Field values from strings, as the command line gives them, read by the fields' types.
+
+        Args:
+            texts: dict of field name -> text. "none" is None, "true" and "false" are booleans, commas separate the
+                items of a tuple.
+
+        Returns: dict of field name -> value, for `replace`.
+        Raises: ValueError for a field that does not exist or a text that is not of its type.
+        """
+        cls._refuse_unknown(texts)
+        hints = typing.get_type_hints(cls)
+        return {name: _parse(text, hints[name], f"`{name}` of {cls.__name__}") for name, text in texts.items()}
 
     @classmethod
     def field_names(cls):
@@ -82,6 +100,33 @@ def _matches(value, hint):
         elif type(value) is option:  # not isinstance: True is no int here
             return True
     return False
+
+
+def _parse(text, hint, name):
+    options = _options(hint)
+    for kind in sorted(options, key=lambda kind: kind is str):  # any text is a str: try that last
+        try:
+            if typing.get_origin(kind) is tuple:
+                items = [part.strip() for part in text.split(",") if part.strip()]
+                return tuple(_parse(item, typing.get_args(kind)[0], name) for item in items)
+            return _PARSERS[kind](text)
+        except (KeyError, ValueError):
+            continue
+    raise ValueError(f"{name} must be {_spell(hint)}. Received: {text!r}.")
+
+
+_PARSERS = {
+    bool: lambda text: {"true": True, "false": False}[text.lower()],
+    type(None): lambda text: {"none": None}[text.lower()],
+    int: int,
+    float: float,
+    str: str,
+}
+
+
+def _is_finite(value):
+    values = value if isinstance(value, tuple) else (value,)
+    return all(math.isfinite(item) for item in values if isinstance(item, float))
 
 
 def _options(hint):

@@ -18,7 +18,16 @@ def unknown(kind, name, options):
         name: what was received.
         options: iterable of the legal names.
     """
-    options = sorted(str(option) for option in options)
-    close = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"Unknown {kind} {name!r}.{hint} Choose one of: {', '.join(options)}."
+    spelled = _spelled(options)
+    return f"{closest(kind, name, options)} Choose one of: {', '.join(spelled.values()) or 'there is none'}."
+
+
+def closest(kind, name, options):
+    """`unknown` without the list, where it would be too long to read."""
+    spelled = _spelled(options)
+    close = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
+    return f"Unknown {kind} {name!r}." + (f" Did you mean {spelled[close[0]]!r}?" if close else "")
+
+
+def _spelled(options):
+    return {str(option).lower(): str(option) for option in sorted(options, key=str)}

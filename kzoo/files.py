@@ -6,26 +6,35 @@ import pathlib
 import shutil
 import tempfile
 
+try:
+    import fcntl
+except ImportError:  # Windows: a leftover is kept rather than taken from a process that may be alive
+    fcntl = None
+
 
 @contextlib.contextmanager
 def atomic_folder(target, overwrite=False):
     """Give a temporary folder beside `target`; on success it becomes `target`, on any failure it goes.
 
     Args:
-        target: the folder to make. Its parents are made when needed.
+        target: the folder to make. Its parents are made when needed. A link to a folder is followed.
         overwrite: replace an existing folder; the old one stays until the new one is complete.
 
     Raises: FileExistsError if `target` exists and `overwrite` is False (raised before any work).
     """
     target = pathlib.Path(target)
     check_target(target, overwrite)
+    if target.is_symlink():
+        target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep_leftovers(target)
-    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".partial", dir=target.parent))
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
-        yield work
-        os.chmod(work, 0o777 & ~_umask())
-        _swap_in(work, target)
+        with _held(work):
+            yield work
+            os.chmod(work, 0o777 & ~_umask())
+            _flush_tree(work)
+            _swap_in(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -35,9 +44,12 @@ def check_target(target, overwrite=False):
     target = pathlib.Path(target)
     if target.is_symlink() or target.exists():
         if not overwrite:
-            raise FileExistsError(f"{target} already exists. Choose another folder, or pass overwrite=True (--overwrite).")
+            raise FileExistsError(f"{target} already exists. Choose another folder, or pass overwrite=True "
+                                  "(--overwrite).")
         if not target.is_dir():
             raise NotADirectoryError(f"{target} is a file, not a folder; it is not overwritten. Choose another name.")
+        if pathlib.Path.cwd().is_relative_to(target.resolve()):
+            raise ValueError(f"{target} holds the current folder; it is not overwritten. Choose another name.")
     parent = target.parent
     while not parent.exists():
         parent = parent.parent
@@ -48,29 +60,42 @@ def check_target(target, overwrite=False):
 
 
 def sweep_leftovers(target):
-    """Remove the temporary folders that killed runs left beside `target`."""
+    """Clean up after processes that were killed while they wrote `target`, a file or a folder.
+
+    A folder that was moved aside, with its successor not yet in place, goes back; temporary files and folders go.
+    """
     target = pathlib.Path(target)
-    for leftover in target.parent.glob(f".{target.name}.*.partial"):
-        owner = leftover.name[len(target.name) + 2:].split(".")[0]
-        if owner.isdigit() and not _is_running(int(owner)):
-            shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in sorted(target.parent.glob(f".{_escape(target.name)}.*.old")):
+        if not _is_held(leftover):
+            if target.exists():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                os.replace(leftover, target)
+    for leftover in target.parent.glob(f".{_escape(target.name)}.*.partial"):
+        if not _is_held(leftover):
+            _remove(leftover)
 
 
 def write_atomic(path, data):
     """Write text or bytes to a temporary name, flush it to the disk, and rename."""
     path = pathlib.Path(path)
     data = data.encode("utf-8") if isinstance(data, str) else data
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", suffix=".partial", dir=path.parent)
+    sweep_leftovers(path)
+    temporary = None
     try:
-        with os.fdopen(handle, "wb") as file:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        with os.fdopen(handle, "wb") as file, _held(temporary):
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        _flush(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            _remove(temporary)
+        if isinstance(error, OSError) and error.errno:
+            error.filename, error.filename2 = str(path), None  # the temporary name would tell the reader nothing
         raise
 
 
@@ -84,8 +109,9 @@ def read_json(path):
     path = pathlib.Path(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). The file is damaged or not what it should be.") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number or a nesting without end
+        raise ValueError(f"{path} is not valid JSON ({error}). The file is damaged or not what it should "
+                         "be.") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold a JSON object. Received: {type(value).__name__}.")
     return value
@@ -94,25 +120,81 @@ def read_json(path):
 def _swap_in(work, target):
     if not target.exists():
         os.replace(work, target)
+        _flush(target.parent)
         return
-    old = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.{os.getpid()}.", suffix=".partial", dir=target.parent))
-    os.replace(target, old)  # an empty folder may be replaced by a folder
-    try:
-        os.replace(work, target)
-    except BaseException:
-        os.replace(old, target)
-        raise
+    # Two renames: killed between them, the next sweep finds the old folder and puts it back.
+    old = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    with _held(target):
+        os.replace(target, old)  # an empty folder may be replaced by a folder
+        try:
+            os.replace(work, target)
+        except BaseException:
+            os.replace(old, target)
+            raise
+    _flush(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _is_running(process):
+@contextlib.contextmanager
+def _held(path):
+    """Hold a lock on a file or folder; the system drops it when the process ends, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        with contextlib.suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_held(path):
+    """Whether a living process is at work on it. Process numbers would not tell: they are used again."""
+    if fcntl is None:
         return True
-    return True
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True  # finished meanwhile
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+
+
+def _flush_tree(folder):
+    """Everything below `folder` to the disk, so that a power cut cannot leave renamed but empty files."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            _flush(path)
+    _flush(folder)
+
+
+def _flush(path):
+    with contextlib.suppress(OSError):  # not every file system flushes folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove(path):
+    path = pathlib.Path(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _escape(name):
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _umask():

@@ -48,7 +48,16 @@ _FAMILIES = {}
 
 
 def register(family):
-    """Make a family known; its file calls this once, at its end."""
+    """Make a family known; its file calls this once, at its end.
+
+    Raises: ValueError if the name, or the name of a preset, belongs to a family of another file.
+    """
+    for known in _FAMILIES.values():
+        if known.config.__module__ == family.config.__module__:
+            continue  # the file was loaded again, as notebooks do
+        taken = {known.name, *known.presets} & {family.name, *family.presets}
+        if taken:
+            raise ValueError(f"{', '.join(sorted(taken))} is registered already, by {known.config.__module__}.")
     _FAMILIES[family.name] = family
     return family
 

@@ -1,0 +1,41 @@
+# make demo | make test | make lint | make bench | make clean.  PYTHON=python3.12 chooses the interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+PEERS = benchmarks/.venv-peers
+# What keras.ops code must do alike on every backend.
+ON_JAX = tests/layers tests/models tests/tasks
+
+.PHONY: test lint demo bench clean
+
+test: lint
+	$(BIN)/python -m pytest -q
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q $(ON_JAX)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+demo: $(INSTALLED)
+	$(BIN)/kzoo demo --out demo
+
+bench: $(INSTALLED) $(PEERS)/.installed
+	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python
+
+# Made anew only when the requirements change; a half-made one is not taken for a whole one.
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[all]"
+	touch $@
+
+# The peers need torch and libraries that disagree with ours: they never share our environment.
+$(PEERS)/.installed: benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
+	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/requirements-peers.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(PEERS) build dist demo *.egg-info .pytest_cache .ruff_cache
+	find kzoo export tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,47 @@
+"""`kzoo export` and `kzoo verify`: a run becomes a bundle, and a bundle proves itself."""
+from kzoo.cli.options import ABSENT, add_json, comma_list, given, model_folder, task
+from kzoo.cli.output import print_json, print_table
+from kzoo.errors import CheckFailed
+
+
+def add_commands(add):
+    parser = add("export", export, "write a run or checkpoint as SavedModel, ONNX and TFLite, each verified")
+    parser.add_argument("path", type=model_folder, metavar="RUN_OR_CHECKPOINT", help="a run or a Hugging Face checkpoint folder")
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder to write")
+    parser.add_argument("--formats", type=comma_list, default=ABSENT, metavar="NAME,...",
+                        help="some of savedmodel,onnx,tflite")
+    parser.add_argument("--quantize", type=comma_list, default=ABSENT, metavar="NAME,...",
+                        help="variants to write, for example none,int8")
+    parser.add_argument("--task", type=task, default=None, metavar="TASK", help="the head to export")
+    parser.add_argument("--overwrite", action="store_true", default=ABSENT, help="replace BUNDLE if it exists")
+    parser.add_argument("--keep-failed", action="store_true", default=ABSENT,
+                        help="keep artifacts that fail verification; the status is still 1")
+    parser = add("verify", verify, "open every artifact of a bundle in its runtime and compare it with the model")
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle to check", type=model_folder)
+    add_json(parser)
+
+
+def export(args):
+    import kzoo
+    from kzoo.cli.start import start_backend
+    from kzoo.export import export as write_bundle
+    from kzoo.files import check_target
+
+    check_target(args.bundle, getattr(args, "overwrite", False))  # before minutes of loading and converting
+    start_backend()
+    model = kzoo.load(args.path, task=args.task)
+    write_bundle(model, args.bundle, **given(args, ["formats", "quantize", "overwrite", "keep_failed"]))
+    print(args.bundle)
+
+
+def verify(args):
+    from kzoo.export import verify as verify_bundle
+
+    report = verify_bundle(args.bundle)
+    if args.json:
+        print_json({"passed": report.passed, "rows": report.rows})
+    elif report.rows:
+        names = list(report.rows[0])
+        print_table(names, [[row.get(name) for name in names] for row in report.rows])
+    if not report.passed:
+        raise CheckFailed(f"{args.bundle} failed verification.")

@@ -1,0 +1,69 @@
+"""`kzoo run`: text in, the model's answer out, from a run or from any runtime of a bundle."""
+import pathlib
+import sys
+
+from kzoo.cli.options import ABSENT, add_json, given, model_folder, number, whole_number
+from kzoo.cli.output import print_json
+
+# Names and defaults are those of kzoo.tasks.generate.GenerationOptions.
+GENERATION = {
+    "max-new-tokens": ({"type": whole_number(1), "metavar": "N"}, "stop after this many new tokens"),
+    "min-new-tokens": ({"type": whole_number(0), "metavar": "N"}, "do not end before this many new tokens"),
+    "do-sample": ({"action": "store_true"}, "draw tokens instead of taking the likeliest"),
+    "num-beams": ({"type": whole_number(1), "metavar": "N"}, "beams of a beam search"),
+    "temperature": ({"type": number(0), "metavar": "X"}, "divide the logits by this before drawing"),
+    "top-k": ({"type": whole_number(0), "metavar": "N"}, "draw among the N likeliest tokens; 0 for all"),
+    "top-p": ({"type": number(0, 1), "metavar": "X"}, "draw among the fewest tokens with this much probability"),
+    "repetition-penalty": ({"type": number(0), "metavar": "X"}, "above 1: less likely to say a token again"),
+    "length-penalty": ({"type": number(), "metavar": "X"}, "above 0: beams prefer longer answers"),
+    "seed": ({"type": whole_number(0), "metavar": "N"}, "seed of the draws"),
+}
+
+
+def add_commands(add):
+    parser = add("run", run, "give texts to a run or a bundle and print its answers")
+    parser.add_argument("path", type=model_folder, metavar="RUN_OR_BUNDLE", help="a run, a checkpoint folder or a bundle")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="what to answer; - reads lines from standard input")
+    parser.add_argument("--runtime", default=ABSENT, metavar="NAME", help="keras, savedmodel, onnx or tflite")
+    parser.add_argument("--variant", default=ABSENT, metavar="NAME", help="for example int8")
+    for name, (kind, meaning) in GENERATION.items():
+        parser.add_argument(f"--{name}", default=ABSENT, help=meaning, **kind)
+    parser.add_argument("--stop", action="append", default=ABSENT, metavar="TEXT",
+                        help="end an answer at this text; may be repeated")
+    add_json(parser)
+
+
+def run(args):
+    texts = [text for word in args.texts for text in (sys.stdin.read().splitlines() if word == "-" else [word])]
+    if not texts:
+        raise ValueError("Standard input holds no text to answer.")
+    options = given(args, [name.replace("-", "_") for name in (*GENERATION, "stop")])
+    answers = answer(open_model(args.path, **given(args, ["runtime", "variant"])), texts, options)
+    if args.json:
+        print_json([{"text": text, "answer": each} for text, each in zip(texts, answers, strict=True)])
+        return
+    for each in answers:
+        print(each)
+
+
+def open_model(path, **choice):
+    """A session of a bundle, or the live model of a run or checkpoint."""
+    if (pathlib.Path(path) / "manifest.json").is_file():
+        from kzoo.export import open_bundle
+
+        return open_bundle(path, **choice)
+    if choice.get("runtime", "keras") != "keras" or "variant" in choice:
+        raise ValueError(f"{path} is no bundle, so it has no runtimes or variants to choose from. "
+                         "Export it first: kzoo export RUN BUNDLE.")
+    import kzoo
+    from kzoo.cli.start import start_backend
+
+    start_backend()
+    return kzoo.load(path)
+
+
+def answer(model, texts, options):
+    """One answer a text. Sessions and live models have the same `generate`."""
+    if options or getattr(model, "task", None) == "text-generation":
+        return model.generate(texts, **options)
+    return [model(text) for text in texts]

@@ -1,0 +1,58 @@
+"""`kzoo train`: options become the keyword arguments of `kzoo.train`."""
+from kzoo.cli.options import ABSENT, assignment, data_file, given, number, task, whole_number
+
+SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
+
+# Option -> how to read it and what it means. Left out on the command line, left out of the call.
+SETTINGS = {
+    "tokenizer": ({"metavar": "KIND|PATH"}, "character, byte-bpe, wordpiece or sentencepiece (trained on the data), "
+                                            "or a folder or file to load"),
+    "vocabulary-size": ({"type": whole_number(2), "metavar": "N"}, "size of a vocabulary trained on the data"),
+    "sequence-length": ({"type": whole_number(1), "metavar": "N"}, "tokens in a training window"),
+    "steps": ({"type": whole_number(1), "metavar": "N"}, "optimizer steps"),
+    "epochs": ({"type": whole_number(1), "metavar": "N"}, "passes over the data, instead of --steps"),
+    "batch-size": ({"type": whole_number(1), "metavar": "N"}, "windows in a step"),
+    "gradient-accumulation": ({"type": whole_number(1), "metavar": "N"}, "batches whose gradients make one step"),
+    "learning-rate": ({"type": number(0), "metavar": "X"}, "peak learning rate"),
+    "min-learning-rate": ({"type": number(0), "metavar": "X"}, "learning rate at the end of the schedule"),
+    "warmup-steps": ({"type": whole_number(0), "metavar": "N"}, "steps over which the rate rises from 0"),
+    "schedule": ({"choices": SCHEDULES}, "how the rate falls after warm-up"),
+    "weight-decay": ({"type": number(0), "metavar": "X"}, "decoupled decay of the matrices"),
+    "beta-1": ({"type": number(0, 1), "metavar": "X"}, "AdamW's decay of the mean gradient"),
+    "beta-2": ({"type": number(0, 1), "metavar": "X"}, "AdamW's decay of the squared gradient"),
+    "clip-norm": ({"type": number(0), "metavar": "X"}, "largest norm of all gradients together"),
+    "label-smoothing": ({"type": number(0, 1), "metavar": "X"}, "probability moved from the target to all tokens"),
+    "mixed-precision": ({"choices": ("float16", "bfloat16")}, "compute in half precision, keep float32 weights"),
+    "jit": ({"choices": ("auto", "on", "off")}, "compile the step with XLA; auto decides by device and says so"),
+    "seed": ({"type": whole_number(0), "metavar": "N"}, "seed of weights, shuffling and dropout"),
+    "deterministic": ({"action": "store_true"}, "the same bits on every run of one machine (slower)"),
+    "resume": ({"action": "store_true"}, "go on from the last checkpoint in RUN"),
+    "overwrite": ({"action": "store_true"}, "replace RUN if it exists"),
+    "logdir": ({"metavar": "DIR"}, "write TensorBoard logs here"),
+}
+
+
+def add_commands(add):
+    parser = add("train", train, "train a preset, or go on with a run or checkpoint, on your own data")
+    parser.add_argument("model", metavar="MODEL", help="a preset (see `kzoo list`), a run or a checkpoint folder")
+    parser.add_argument("--task", type=task, required=True, metavar="TASK", help="what the model shall do")
+    parser.add_argument("--data", nargs="+", type=data_file, required=True, metavar="FILE", help="training data; two parallel texts "
+                        "for translation")
+    held_out = parser.add_mutually_exclusive_group()
+    held_out.add_argument("--valid", nargs="+", type=data_file, default=ABSENT, metavar="FILE", help="validation data")
+    held_out.add_argument("--validation-split", type=number(0, 1), default=ABSENT, metavar="X",
+                          help="share of the data, from its end, held out for validation")
+    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    for name, (kind, meaning) in SETTINGS.items():
+        parser.add_argument(f"--{name}", default=ABSENT, help=meaning, **kind)
+    parser.add_argument("--set", dest="overrides", type=assignment, action="append", default=[],
+                        metavar="FIELD=VALUE", help="change a field of the model's config; may be repeated")
+
+
+def train(args):
+    import kzoo
+    from kzoo.cli.start import start_backend
+
+    start_backend()
+    options = given(args, [name.replace("-", "_") for name in ("valid", "validation-split", *SETTINGS)])
+    kzoo.train(args.model, task=args.task, data=args.data, out=args.out, overrides=dict(args.overrides), **options)
