@@ -1,0 +1,98 @@
+"""The one attention layer: it holds the weights and is handed its parts."""
+import keras
+from keras import ops
+
+from kzoo.layers.attention_function import dot_product_attention
+from kzoo.layers.masks import Everything
+from kzoo.layers.patterns import Full
+from kzoo.layers.positions import NoPosition
+from kzoo.layers.projection import project
+
+__all__ = ["Attention", "dot_product_attention"]
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head attention built from parts.
+
+        x (B, T, E) --query--> (B, T, H, D) --rotate--+
+                    --key----> (B, T, K, D) --rotate--+--cache--> pattern --> (B, T, H, D) --output--> (B, T, E)
+                    --value--> (B, T, K, D) ----------+
+
+    Args:
+        num_heads: H.
+        head_dim: D; H * D need not equal E.
+        hidden_dim: E, the width of the output; None means H * D.
+        num_key_value_heads: K, a divisor of H; None means H.
+        mask: who may see whom, a rule of `kzoo.layers.masks`.
+        position: a position part (`Rotary`, `ALiBi`, ...).
+        pattern: which keys are gathered (`Full`, ...).
+        scale: factor on the scores; None means 1 / sqrt(D).
+        dropout: probability of dropping a weight, 0 to 1.
+        use_bias: False leaves out the four offsets.
+        kernel_initializer, output_initializer: of the projections in, and of the one out.
+
+    Source: Vaswani et al. 2017, section 3.2.2 (arXiv 1706.03762).
+    """
+
+    def __init__(self, num_heads, head_dim, hidden_dim=None, num_key_value_heads=None, mask=Everything(),  # noqa: B008
+                 position=NoPosition(), pattern=Full(), scale=None, dropout=0.0, use_bias=True,  # noqa: B008
+                 kernel_initializer="glorot_uniform", output_initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.hidden_dim = hidden_dim or num_heads * head_dim
+        self.num_key_value_heads = num_key_value_heads or num_heads
+        if num_heads % self.num_key_value_heads:
+            raise ValueError("`num_key_value_heads` must divide `num_heads`. "
+                             f"Received: {num_key_value_heads} and {num_heads}.")
+        self.mask = mask
+        self.position = position
+        self.pattern = pattern
+        self.scale = scale
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.output_initializer = keras.initializers.get(output_initializer)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.query = self._dense(num_heads * head_dim, "query")
+        self.key = self._dense(self.num_key_value_heads * head_dim, "key")
+        self.value = self._dense(self.num_key_value_heads * head_dim, "value")
+        self.output_dense = self._dense(self.hidden_dim, "output", self.output_initializer)
+
+    def _dense(self, units, name, initializer=None):
+        return keras.layers.Dense(units, use_bias=self.use_bias, name=name, dtype=self.dtype_policy,
+                                  kernel_initializer=(initializer or self.kernel_initializer).clone())
+
+    def build(self, x_shape, positions_shape=None, cache_shape=None, context_shape=None):
+        self.query.build((None, x_shape[-1]))
+        for layer in (self.key, self.value):
+            layer.build((None, (context_shape or x_shape)[-1]))
+        self.output_dense.build((None, self.num_heads * self.head_dim))
+
+    def call(self, x, positions, cache=None, context=None, training=None):
+        """Attend.
+
+        Args:
+            x: (B, T, E).
+            positions: `Positions` of the call, from `kzoo.layers.locate`.
+            cache: this layer's `GrowingCache` or `StaticCache`, or None.
+            context: (B, S, E), where keys and values come from (cross-attention); None means x.
+
+        Returns: (y, cache): (B, T, E), and the cache with this call's keys and values (None if there was none).
+        """
+        source = x if context is None else context
+        query = project(self.query, x, (self.num_heads, self.head_dim))               # (B, T, H, D)
+        key = project(self.key, source, (self.num_key_value_heads, self.head_dim))    # (B, T, K, D)
+        value = project(self.value, source, (self.num_key_value_heads, self.head_dim))
+        query = self.position.rotate(query, positions.token)
+        key = self.position.rotate(key, positions.token if context is None else positions.key)
+        if cache is not None:
+            key, value, cache = cache.append(key, value)                              # (B, S, K, D)
+            key, value = ops.cast(key, query.dtype), ops.cast(value, query.dtype)
+        mixed = self.pattern.attend(
+            query, key, value, positions, self.mask, self.position, scale=self.scale,
+            dropout=lambda weights: self.dropout(weights, training=training))         # (B, T, H, D)
+        mixed = ops.reshape(mixed, (-1, ops.shape(x)[1], self.num_heads * self.head_dim))
+        return project(self.output_dense, mixed), cache
+
+    def compute_output_shape(self, x_shape, *args, **kwargs):
+        return (*x_shape[:-1], self.hidden_dim), None

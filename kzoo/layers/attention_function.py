@@ -1,0 +1,60 @@
+"""The mathematics of attention, without weights."""
+import math
+
+from keras import ops
+
+# Finite, so that a row that may see nothing stays finite, and a converter may turn the select into arithmetic.
+# Within the range of float16 there is no need for more: softmax runs in float32.
+MASKED_SCORE = -1e9
+
+
+def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, dropout=None):
+    """Mix values by how well each query matches each key.
+
+    Every pattern ends here, so mask and softmax are written once.
+
+    Args:
+        query: float tensor (B, T, H, D).
+        key, value: float tensors (B, S, K, D); H is a multiple of K, and each key head serves H / K query heads.
+        mask: boolean, broadcastable to (B, H, T, S); True = may attend. A query that may attend to nothing receives
+            the mean of the values.
+        bias: float, broadcastable to (B, H, T, S), added to the scaled scores.
+        scale: factor on the scores; None means 1 / sqrt(D).
+        dropout: callable on the (B, H, T, S) weights, or None.
+
+    Returns: tensor (B, T, H, D) in the dtype of `value`; softmax runs in float32.
+    Raises: ValueError if `query` and `key` differ in head_dim, or the number of heads does not divide.
+    Source: Vaswani et al. 2017, equation 1 (arXiv 1706.03762); shared key heads: Ainslie et al. 2023 (arXiv 2305.13245).
+    """
+    heads, key_heads, width = query.shape[2], key.shape[2], query.shape[3]
+    if width != key.shape[3]:
+        raise ValueError("`query` and `key` must have the same head_dim (last dimension). "
+                         f"Received: query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}.")
+    if heads % key_heads:
+        raise ValueError("The number of query heads must be a multiple of the number of key heads. "
+                         f"Received: query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}.")
+    scale = 1.0 / math.sqrt(width) if scale is None else scale
+    length, key_length = ops.shape(query)[1], ops.shape(key)[1]
+    # Plain matrix products, not einsum: they convert to the same two nodes in every format.
+    query = ops.transpose(query * scale, (0, 2, 1, 3))  # (B, H, T, D)
+    key = ops.transpose(key, (0, 2, 3, 1))              # (B, K, D, S)
+    value = ops.transpose(value, (0, 2, 1, 3))          # (B, K, S, D)
+    shared = heads != key_heads
+    if shared:  # the heads that share a key head stand below each other, as more queries
+        query = ops.reshape(query, (-1, key_heads, heads // key_heads * length, width))
+    scores = ops.cast(ops.matmul(query, key), "float32")
+    if shared:
+        scores = ops.reshape(scores, (-1, heads, length, key_length))
+    if bias is not None:
+        scores = scores + ops.cast(bias, "float32")
+    if mask is not None:
+        scores = ops.where(mask, scores, MASKED_SCORE)
+    weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)  # (B, H, T, S)
+    if dropout is not None:
+        weights = dropout(weights)
+    if shared:
+        weights = ops.reshape(weights, (-1, key_heads, heads // key_heads * length, key_length))
+    mixed = ops.matmul(weights, value)
+    if shared:
+        mixed = ops.reshape(mixed, (-1, heads, length, width))
+    return ops.transpose(mixed, (0, 2, 1, 3))  # (B, T, H, D)

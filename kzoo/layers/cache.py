@@ -1,0 +1,68 @@
+"""Keys and values of earlier tokens, as values: passed in, returned, never hidden in a layer.
+
+Both kinds answer one call, `append(keys, values)`, with the keys and values to attend to and the cache to pass on.
+A model's cache is a tuple with one entry a layer.
+"""
+from typing import Any, NamedTuple
+
+from keras import ops
+
+
+class GrowingCache(NamedTuple):
+    """Concatenates: S grows by T at each call, and S = 0 is legal. Suits ONNX, where shapes may change.
+
+    Attributes:
+        keys, values: (B, S, K, D).
+    """
+    keys: Any
+    values: Any
+
+    @property
+    def index(self):
+        """The next free slot: the number of cached tokens."""
+        return ops.shape(self.keys)[1]
+
+    def append(self, keys, values):
+        keys = ops.concatenate([self.keys, keys], axis=1)        # (B, S + T, K, D)
+        values = ops.concatenate([self.values, values], axis=1)  # (B, S + T, K, D)
+        return keys, values, GrowingCache(keys, values)
+
+    @classmethod
+    def empty(cls, batch_size, num_heads, head_dim, dtype):
+        nothing = ops.zeros((batch_size, 0, num_heads, head_dim), dtype)
+        return cls(nothing, nothing)
+
+
+class StaticCache(NamedTuple):
+    """Writes into a buffer of fixed size. Suits TFLite and XLA, where shapes may not change.
+
+    Slots from `index` on are free: whoever attends must not see them (a causal rule does not). Tokens that do not fit
+    are not written.
+
+    Attributes:
+        keys, values: (B, C, K, D).
+        index: int32 scalar, the next free slot, the same for every row.
+    """
+    keys: Any
+    values: Any
+    index: Any
+
+    def append(self, keys, values):
+        cache = StaticCache(self._write(self.keys, keys), self._write(self.values, values), self.index + keys.shape[1])
+        return cache.keys, cache.values, cache
+
+    def _write(self, buffer, new):
+        # A select rather than a slice update: it is the form that XLA, ONNX and TFLite's builtins all have, and
+        # it does not shift the write when the last tokens do not fit.
+        length = new.shape[1]
+        offset = ops.arange(buffer.shape[1], dtype="int32") - self.index  # (C,)
+        inside = ops.reshape((offset >= 0) & (offset < length), (1, -1, 1, 1))
+        new = ops.cast(new, buffer.dtype)
+        if length > 1:
+            new = ops.take(new, ops.clip(offset, 0, length - 1), axis=1)  # (B, C, K, D)
+        return ops.where(inside, new, buffer)
+
+    @classmethod
+    def empty(cls, batch_size, capacity, num_heads, head_dim, dtype):
+        buffer = ops.zeros((batch_size, capacity, num_heads, head_dim), dtype)
+        return cls(buffer, buffer, ops.zeros((), "int32"))

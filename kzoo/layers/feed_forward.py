@@ -1,0 +1,82 @@
+"""The position-wise feed-forward network, plain or gated."""
+import math
+
+import keras
+from keras import ops
+
+from kzoo.errors import unknown
+from kzoo.layers.projection import project
+
+
+def gelu(x):
+    """x * Phi(x) with the exact normal distribution function.
+
+    Through erf: TensorFlow lowers Keras' exact GELU to erfc, which does not convert to ONNX.
+    Source: Hendrycks and Gimpel 2016 (arXiv 1606.08415).
+    """
+    return 0.5 * x * (1.0 + ops.erf(x * (1.0 / math.sqrt(2.0))))
+
+
+def gelu_tanh(x):
+    """The tanh approximation of GELU, the activation of GPT-2."""
+    return ops.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "relu": ops.relu, "silu": ops.silu, "tanh": ops.tanh}
+
+
+def get_activation(name):
+    if name not in ACTIVATIONS:
+        raise ValueError(unknown("activation", name, ACTIVATIONS))
+    return ACTIVATIONS[name]
+
+
+class FeedForward(keras.layers.Layer):
+    """activation(x W_up) W_down, or gated: (activation(x W_gate) * x W_up) W_down.
+
+    Args:
+        intermediate_dim: F, the width inside.
+        hidden_dim: E, the width of the output.
+        activation: a name of `ACTIVATIONS`.
+        gated: True multiplies by a second projection.
+        use_bias: False leaves out the offsets.
+        kernel_initializer, output_initializer: of the projections in, and of the one out.
+
+    Source: Vaswani et al. 2017, equation 2 (arXiv 1706.03762); gated: Shazeer 2020, equation 6 (arXiv 2002.05202).
+    """
+
+    def __init__(self, intermediate_dim, hidden_dim, activation="gelu", gated=False, use_bias=True,
+                 kernel_initializer="glorot_uniform", output_initializer="glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.intermediate_dim = intermediate_dim
+        self.hidden_dim = hidden_dim
+        self.activation = activation
+        self.gated = gated
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.output_initializer = keras.initializers.get(output_initializer)
+        self._activate = get_activation(activation)
+        common = dict(use_bias=use_bias, dtype=self.dtype_policy)
+        self.gate = None
+        if gated:
+            self.gate = keras.layers.Dense(
+                intermediate_dim, kernel_initializer=self.kernel_initializer.clone(), name="gate", **common)
+        self.up = keras.layers.Dense(
+            intermediate_dim, kernel_initializer=self.kernel_initializer.clone(), name="up", **common)
+        self.down = keras.layers.Dense(
+            hidden_dim, kernel_initializer=self.output_initializer.clone(), name="down", **common)
+
+    def build(self, input_shape):
+        for layer in (self.gate, self.up):
+            if layer is not None:
+                layer.build((None, input_shape[-1]))
+        self.down.build((None, self.intermediate_dim))
+
+    def call(self, x):
+        """(B, T, E) -> (B, T, E)."""
+        hidden = project(self.up, x)  # (B, T, F)
+        hidden = self._activate(hidden) if self.gate is None else self._activate(project(self.gate, x)) * hidden
+        return project(self.down, hidden)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.hidden_dim)

@@ -1,0 +1,70 @@
+"""What every family's backbone has in common: one forward pass, a config, a cache."""
+import keras
+from keras import ops
+
+from kzoo.layers.cache import GrowingCache, StaticCache
+
+
+class Backbone(keras.Model):
+    """Token ids to hidden states.
+
+    A family sets `config_class`, makes its layers in `__init__` and writes `forward`. `call`, the Keras way in, is
+    `forward` without a cache.
+
+    Args:
+        config: the family's frozen config.
+    """
+
+    config_class = None
+
+    def __init__(self, config, **kwargs):
+        super().__init__(**kwargs)
+        self.config = config
+
+    def forward(self, inputs, cache=None, training=None):
+        """The one pass for training, prefill, decode and export.
+
+        Args:
+            inputs: dict with `token_ids` (B, T) int32, optionally `padding_mask` (B, S) bool over all keys and
+                `positions` (B or 1, T) int32; see `kzoo.layers.locate`.
+            cache: tuple of one cache a layer, or None.
+
+        Returns: (hidden_states, cache): (B, T, E), and the tuple to pass to the next call (None if none was given).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+    def call(self, inputs, training=None):
+        return self.forward(check_inputs(inputs), training=training)[0]
+
+    def empty_cache(self, batch_size, capacity=None):
+        """One empty cache a layer: growing, or of `capacity` slots."""
+        heads, width = self.config.key_value_shape()
+        make = GrowingCache.empty if capacity is None else StaticCache.empty
+        sizes = (batch_size,) if capacity is None else (batch_size, capacity)
+        return tuple(make(*sizes, heads, width, self.compute_dtype) for _ in range(self.config.num_layers))
+
+    def build_from_config(self, config):
+        self.build(None)  # shapes follow from the config alone
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape["token_ids"], self.config.hidden_dim)
+
+    def get_config(self):
+        return {"config": self.config.to_dict(), "name": self.name,
+                "dtype": keras.saving.serialize_keras_object(self.dtype_policy)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(cls.config_class.from_dict(config.pop("config")), **config)
+
+
+def check_inputs(inputs, required=("token_ids",)):
+    """The dict of inputs, with ids as int32 and masks as bool; plain words where it is not one."""
+    if not isinstance(inputs, dict):
+        raise TypeError(f"Model inputs are a dict with {', '.join(f'`{name}`' for name in required)}. "
+                        f"Received: {type(inputs).__name__}.")
+    missing = [name for name in required if name not in inputs]
+    if missing:
+        raise ValueError(f"Model inputs lack `{missing[0]}`. Received: {', '.join(sorted(inputs)) or 'an empty dict'}.")
+    return {name: ops.cast(value, "bool" if name.endswith("padding_mask") else "int32")
+            for name, value in inputs.items() if value is not None}

@@ -1,0 +1,148 @@
+"""Make, save and load models: presets, kzoo's own folders, Hugging Face checkpoint folders."""
+import pathlib
+
+from kzoo.checkpoint import hugging_face_config, load_weights, native_rows, save_weights
+from kzoo.errors import unknown
+from kzoo.files import atomic_folder, read_json, write_json
+from kzoo.registry import families, get_family, get_preset
+from kzoo.tasks.task import build_task
+from kzoo.tensor_files import SINGLE
+
+FORMATS = ("kzoo", "hugging_face")
+FORMAT_VERSION = 1
+
+
+def create(preset, task=None, tokenizer=None, dtype=None, **overrides):
+    """A fresh model with random weights.
+
+    Args:
+        preset: a name of `kzoo.list_models()`, for example "gpt2-small".
+        task: for example "text-generation"; None means the family's first.
+        tokenizer: a `kzoo.tokenizers.Tokenizer` that travels with the model.
+        dtype: a Keras dtype policy, for example "mixed_bfloat16"; None means the global one.
+        overrides: config fields that differ from the preset's.
+
+    Returns: a built `keras.Model` of the task.
+    Raises: ValueError for an unknown preset, task or field, or an inconsistent value; TypeError for a wrong type.
+    """
+    family, row = get_preset(preset)
+    config = row.config.replace(**overrides)
+    check_vocabulary(config, tokenizer)
+    return build_task(family, config, task, tokenizer=tokenizer, dtype=dtype)
+
+
+def save(model, path, format="kzoo", overwrite=False):
+    """Write a model to a folder: config, weights (safetensors), tokenizer. Atomic; never pickle.
+
+    Args:
+        model: a kzoo task model.
+        path: the folder to make.
+        format: "kzoo", or "hugging_face" for a folder that transformers loads.
+        overwrite: replace an existing folder.
+
+    Raises: ValueError if Hugging Face's class cannot hold the model; FileExistsError if the folder exists.
+    """
+    if format not in FORMATS:
+        raise ValueError(unknown("format", format, FORMATS))
+    config = config_dict(model, format)  # refuses what cannot be said before anything is written
+    with atomic_folder(path, overwrite) as folder:
+        write_model(model, folder, format, config)
+
+
+def config_dict(model, format="kzoo"):
+    """What config.json will hold."""
+    if format == "hugging_face":
+        return hugging_face_config(model)
+    return {"kzoo": {"format": FORMAT_VERSION, "family": model.family.name, "task": model.task,
+                     "config": model.config.to_dict()}}
+
+
+def write_model(model, folder, format="kzoo", config=None):
+    """The files of `save`, into a folder that exists."""
+    folder = pathlib.Path(folder)
+    layout = model.family.hugging_face
+    rows, prefix = (native_rows(model), "") if format == "kzoo" else (task_rows(layout), layout.prefix)
+    save_weights(model, folder / SINGLE, rows, model.config.num_layers, prefix)
+    write_json(folder / "config.json", config or config_dict(model, format))
+    if model.tokenizer is not None:
+        model.tokenizer.save(folder)
+
+
+def load(path, task=None, dtype=None):
+    """Open a kzoo run, or a Hugging Face checkpoint folder (config.json and safetensors, single or sharded).
+
+    Args:
+        path: the folder.
+        task: choose the head; None means the one that was saved, or the family's first.
+        dtype: a Keras dtype policy; None means the global one. Stored float16 and bfloat16 become float32 variables.
+
+    Raises: FileNotFoundError and ValueError that name the file and what is wrong with it.
+    """
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder. Give a kzoo run or a Hugging Face checkpoint folder.")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json: it is neither a kzoo run nor a Hugging Face checkpoint.")
+    values = read_json(folder / "config.json")
+    tokenizer = _load_tokenizer(folder)
+    if "kzoo" in values:
+        family, config, saved_task = _read_native(folder, values["kzoo"])
+        model = build_task(family, config, task or saved_task, tokenizer=tokenizer, dtype=dtype)
+        rows, prefix = native_rows(model), ""
+    else:
+        family = _family_of(folder, values)
+        layout = family.hugging_face
+        config = layout.read_config(family.config, values)
+        model = build_task(family, config, task, tokenizer=tokenizer, dtype=dtype)
+        rows, prefix = task_rows(layout), layout.prefix
+    load_weights(model, folder, rows, config.num_layers, prefix)
+    return model
+
+
+def task_rows(layout):
+    """The layout's rows with variables as a task model names them, below its backbone."""
+    import dataclasses
+
+    result = []
+    for row in layout.rows:
+        changes = {}
+        for field in ("variable", "layer"):
+            if hasattr(row, field):
+                changes[field] = f"{layout.model_type}/{getattr(row, field)}"
+        if hasattr(row, "layers"):
+            changes["layers"] = tuple(f"{layout.model_type}/{layer}" for layer in row.layers)
+        result.append(dataclasses.replace(row, **changes))
+    return tuple(result)
+
+
+def check_vocabulary(config, tokenizer):
+    """A tokenizer must not make ids that the embedding has no row for."""
+    if tokenizer is not None and tokenizer.vocabulary_size > config.vocabulary_size:
+        raise ValueError(f"The tokenizer has {tokenizer.vocabulary_size} tokens, the model's embedding "
+                         f"{config.vocabulary_size} rows. Set `vocabulary_size` to at least the former.")
+
+
+def _read_native(folder, values):
+    if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
+        raise ValueError(f"{folder / 'config.json'} is of another format version than {FORMAT_VERSION}.")
+    try:
+        family = get_family(values["family"])
+        return family, family.config.from_dict(values["config"]), values["task"]
+    except KeyError as error:
+        raise ValueError(f"{folder / 'config.json'} lacks {error}.") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+
+
+def _family_of(folder, values):
+    kind = values.get("model_type")
+    known = {family.hugging_face.model_type: family for family in families().values()}
+    if kind not in known:
+        raise ValueError(f"{folder / 'config.json'}: {unknown('model_type', kind, known)}")
+    return known[kind]
+
+
+def _load_tokenizer(folder):
+    from kzoo.tokenizers import find_tokenizer, load_tokenizer
+
+    return load_tokenizer(folder) if find_tokenizer(folder) else None

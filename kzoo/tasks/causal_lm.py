@@ -1,0 +1,39 @@
+"""Text generation: a backbone and its tied output embedding."""
+import keras
+
+from kzoo.models.base import check_inputs
+from kzoo.tasks.generate import generate
+from kzoo.tasks.live_decoder import LiveDecoder
+from kzoo.tasks.task import Task
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class CausalLM(Task):
+    """Logits of the next token at every position; an ordinary `keras.Model`, with `generate`.
+
+    Inputs: dict with `token_ids` (B, T) int32, optionally `padding_mask` (B, T) bool.
+    Output: logits (B, T, V) float32.
+    """
+
+    task = "text-generation"
+
+    def forward(self, inputs, cache=None, training=None):
+        """(logits, cache); see `Backbone.forward`."""
+        hidden_states, cache = self.backbone.forward(inputs, cache, training)
+        return self.backbone.token_embedding.logits(hidden_states), cache
+
+    def call(self, inputs, training=None):
+        return self.forward(check_inputs(inputs), training=training)[0]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape["token_ids"], self.config.vocabulary_size)
+
+    def decoder(self):
+        """The live model as the generate loop sees it."""
+        if self._decoder is None:
+            self._decoder = LiveDecoder(self)
+        return self._decoder
+
+    def generate(self, inputs, stream=None, **options):
+        """Continue text or token ids; see `kzoo.tasks.generate.generate` for inputs and options."""
+        return generate(self.decoder(), self.tokenizer, inputs, stream=stream, **options)

@@ -1,0 +1,56 @@
+"""What all task models share: a backbone, a tokenizer, saving by config."""
+import keras
+
+from kzoo.registry import families, get_task_class
+
+
+class Task(keras.Model):
+    """A backbone with what it predicts.
+
+    Args:
+        backbone: the family's backbone.
+        tokenizer: a `kzoo.tokenizers.Tokenizer`, or None for a model of token ids alone.
+    """
+
+    task = None
+
+    def __init__(self, backbone, tokenizer=None, **kwargs):
+        kwargs.setdefault("dtype", backbone.dtype_policy)
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.tokenizer = tokenizer
+        self._decoder = None
+
+    @property
+    def config(self):
+        """The family's config."""
+        return self.backbone.config
+
+    @property
+    def family(self):
+        """The registered family of the backbone."""
+        return next(family for family in families().values() if type(self.backbone) is family.backbone)
+
+    def build(self, input_shape=None):
+        self.backbone.build(input_shape)
+        self.built = True
+
+    def build_from_config(self, config):
+        self.build(None)  # shapes follow from the backbone's config alone
+
+    def get_config(self):
+        return {"backbone": keras.saving.serialize_keras_object(self.backbone), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("backbone")), **config)
+
+
+def build_task(family, config, task=None, **kwargs):
+    """A fresh, built model of `family` for `task` (its first task when None)."""
+    task = task or family.tasks[0]
+    cls = get_task_class(task, family)
+    dtype = kwargs.pop("dtype", None)
+    model = cls(family.backbone(config, dtype=dtype), **kwargs)
+    model.build()
+    return model
