@@ -32,7 +32,8 @@ class Task(keras.Model):
         return next(family for family in families().values() if type(self.backbone) is family.backbone)
 
     def build(self, input_shape=None):
-        self.backbone.build(input_shape)
+        if not self.backbone.built:
+            self.backbone.build(input_shape)
         self.built = True
 
     def build_from_config(self, config):
