@@ -136,8 +136,13 @@ def _options(hint):
 
 
 def _spell(hint):
-    return " or ".join("None" if option is type(None) else getattr(option, "__name__", str(option))
-                       for option in _options(hint))
+    return " or ".join(_spell_one(option) for option in _options(hint))
+
+
+def _spell_one(kind):
+    if typing.get_origin(kind) is tuple:
+        return f"tuple of {_spell(typing.get_args(kind)[0])}"
+    return "None" if kind is type(None) else kind.__name__
 
 
 def _plain(value):

@@ -3,7 +3,7 @@ import pathlib
 import statistics
 import time
 
-from kzoo.cli.options import ABSENT, add_json, given, model_folder, whole_number
+from kzoo.cli.options import ABSENT, add_folder, add_json, given, whole_number
 from kzoo.cli.output import file_size, print_json, print_table, progress
 from kzoo.cli.run import open_model
 from kzoo.cli.show import describe
@@ -11,7 +11,7 @@ from kzoo.cli.show import describe
 
 def add_commands(add):
     parser = add("bench", bench, "measure loading, first token and tokens per second, in every runtime")
-    parser.add_argument("paths", nargs="+", type=model_folder, metavar="RUN_OR_BUNDLE", help="runs, checkpoint folders or bundles")
+    add_folder(parser, "paths", "RUN_OR_BUNDLE", "runs, checkpoint folders or bundles", nargs="+")
     for name, meaning in (("prompt-length", "tokens in the prompt"), ("new-tokens", "tokens to generate"),
                           ("repeats", "measured runs, after one that is not")):
         parser.add_argument(f"--{name}", type=whole_number(1 if name != "new-tokens" else 2), default=ABSENT,

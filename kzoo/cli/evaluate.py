@@ -1,15 +1,16 @@
 """`kzoo evaluate`: metrics of a run or a bundle on a data file, and thresholds on them."""
 import argparse
 
-from kzoo.cli.options import ABSENT, add_json, assignment, data_file, given, model_folder, whole_number
+from kzoo.cli.options import ABSENT, add_folder, add_json, assignment, data_file, given, whole_number
 from kzoo.cli.output import print_fields, print_json
 from kzoo.errors import CheckFailed, unknown
 
 
 def add_commands(add):
     parser = add("evaluate", evaluate, "measure a run or a bundle on a data file")
-    parser.add_argument("path", type=model_folder, metavar="RUN_OR_BUNDLE", help="a run, a checkpoint folder or a bundle")
-    parser.add_argument("--data", nargs="+", type=data_file, required=True, metavar="FILE", help="the data to measure on")
+    add_folder(parser, "path", "RUN_OR_BUNDLE", "a run, a checkpoint folder or a bundle")
+    parser.add_argument("--data", nargs="+", type=data_file, required=True, metavar="FILE",
+                        help="the data to measure on")
     parser.add_argument("--batch-size", type=whole_number(1), default=ABSENT, metavar="N", help="rows at a time")
     parser.add_argument("--sequence-length", type=whole_number(1), default=ABSENT, metavar="N",
                         help="tokens in a window")

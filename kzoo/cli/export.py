@@ -1,12 +1,12 @@
 """`kzoo export` and `kzoo verify`: a run becomes a bundle, and a bundle proves itself."""
-from kzoo.cli.options import ABSENT, add_json, comma_list, given, model_folder, task
+from kzoo.cli.options import ABSENT, add_folder, add_json, comma_list, given, task
 from kzoo.cli.output import print_json, print_table
 from kzoo.errors import CheckFailed
 
 
 def add_commands(add):
     parser = add("export", export, "write a run or checkpoint as SavedModel, ONNX and TFLite, each verified")
-    parser.add_argument("path", type=model_folder, metavar="RUN_OR_CHECKPOINT", help="a run or a Hugging Face checkpoint folder")
+    add_folder(parser, "path", "RUN_OR_CHECKPOINT", "a run or a Hugging Face checkpoint folder")
     parser.add_argument("bundle", metavar="BUNDLE", help="folder to write")
     parser.add_argument("--formats", type=comma_list, default=ABSENT, metavar="NAME,...",
                         help="some of savedmodel,onnx,tflite")
@@ -17,7 +17,7 @@ def add_commands(add):
     parser.add_argument("--keep-failed", action="store_true", default=ABSENT,
                         help="keep artifacts that fail verification; the status is still 1")
     parser = add("verify", verify, "open every artifact of a bundle in its runtime and compare it with the model")
-    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle to check", type=model_folder)
+    add_folder(parser, "bundle", "BUNDLE", "the bundle to check")
     add_json(parser)
 
 

@@ -68,7 +68,12 @@ def data_file(text):
     return text
 
 
-def model_folder(text):
+def add_folder(parser, name, metavar, meaning, **options):
+    """A positional argument that names a run, a checkpoint or a bundle."""
+    parser.add_argument(name, type=_folder, metavar=metavar, help=meaning, **options)
+
+
+def _folder(text):
     """The name of a folder that exists; what it must hold is for the reader to say."""
     path = pathlib.Path(text)
     if not path.is_dir():

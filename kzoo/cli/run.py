@@ -2,7 +2,7 @@
 import pathlib
 import sys
 
-from kzoo.cli.options import ABSENT, add_json, given, model_folder, number, whole_number
+from kzoo.cli.options import ABSENT, add_folder, add_json, given, number, whole_number
 from kzoo.cli.output import print_json
 
 # Names and defaults are those of kzoo.tasks.generate.GenerationOptions.
@@ -22,7 +22,7 @@ GENERATION = {
 
 def add_commands(add):
     parser = add("run", run, "give texts to a run or a bundle and print its answers")
-    parser.add_argument("path", type=model_folder, metavar="RUN_OR_BUNDLE", help="a run, a checkpoint folder or a bundle")
+    add_folder(parser, "path", "RUN_OR_BUNDLE", "a run, a checkpoint folder or a bundle")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="what to answer; - reads lines from standard input")
     parser.add_argument("--runtime", default=ABSENT, metavar="NAME", help="keras, savedmodel, onnx or tflite")
     parser.add_argument("--variant", default=ABSENT, metavar="NAME", help="for example int8")

@@ -2,7 +2,7 @@
 import math
 import pathlib
 
-from kzoo.cli.options import add_json, model_folder
+from kzoo.cli.options import add_folder, add_json
 from kzoo.cli.output import counted, file_size, print_fields, print_json, print_table
 from kzoo.files import read_json
 
@@ -11,7 +11,7 @@ def add_commands(add):
     parser = add("list", list_models, "list the presets that `kzoo train` can start from")
     add_json(parser)
     parser = add("info", info, "say what a run, a checkpoint or a bundle holds")
-    parser.add_argument("path", type=model_folder, metavar="PATH", help="a run, a Hugging Face checkpoint folder or a bundle")
+    add_folder(parser, "path", "PATH", "a run, a checkpoint folder or a bundle")
     add_json(parser)
 
 

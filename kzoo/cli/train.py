@@ -36,8 +36,8 @@ def add_commands(add):
     parser = add("train", train, "train a preset, or go on with a run or checkpoint, on your own data")
     parser.add_argument("model", metavar="MODEL", help="a preset (see `kzoo list`), a run or a checkpoint folder")
     parser.add_argument("--task", type=task, required=True, metavar="TASK", help="what the model shall do")
-    parser.add_argument("--data", nargs="+", type=data_file, required=True, metavar="FILE", help="training data; two parallel texts "
-                        "for translation")
+    parser.add_argument("--data", nargs="+", type=data_file, required=True, metavar="FILE",
+                        help="training data; two parallel texts for translation")
     held_out = parser.add_mutually_exclusive_group()
     held_out.add_argument("--valid", nargs="+", type=data_file, default=ABSENT, metavar="FILE", help="validation data")
     held_out.add_argument("--validation-split", type=number(0, 1), default=ABSENT, metavar="X",
