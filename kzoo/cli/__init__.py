@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 import traceback
+import warnings
 
 from kzoo.cli.parser import build_parser, parse
 from kzoo.errors import CheckFailed
@@ -27,7 +28,9 @@ def main(argv=None):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes would bury our own lines
     try:
         args = parse(build_parser(), argv)
-        status = args.command(args) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = args.command(args) or 0
         sys.stdout.flush()  # so that a closed pipe shows here, not at interpreter exit
         return status
     except BrokenPipeError:
@@ -54,6 +57,10 @@ def _explain(error):
     if isinstance(error, (ValueError, TypeError, OSError, ImportError)) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}\nThis was not expected; --debug shows where it happened."
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    print(f"kzoo: warning: {message}", file=sys.stderr)
 
 
 def _of(name):

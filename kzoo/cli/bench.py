@@ -1,5 +1,4 @@
 """`kzoo bench`: latency, speed, load time and size of a run, or of every artifact in a bundle."""
-import pathlib
 import statistics
 import time
 
@@ -44,8 +43,7 @@ def candidates(path):
         return [("live", "none", weights)]
     if found["task"] != "text-generation":
         raise ValueError(f"{path} serves {found['task']!r}; `kzoo bench` measures text generation.")
-    folder = pathlib.Path(path)
-    return [(row["runtime"], row["variant"], _size(folder, row["file"])) for row in found["artifacts"]]
+    return [(row["runtime"], row["variant"], row["size"]) for row in found["artifacts"]]
 
 
 def measure(open_it, prompt_length=32, new_tokens=64, repeats=5):
@@ -86,10 +84,3 @@ def _sizes(model):
     """(vocabulary_size, max_sequence_length) of a live model or a session."""
     return tuple(getattr(model, name, None) or getattr(model.config, name)
                  for name in ("vocabulary_size", "max_sequence_length"))
-
-
-def _size(folder, name):
-    """Bytes of an artifact, which is a file or a folder."""
-    path = folder / name
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)

@@ -5,16 +5,16 @@ import sys
 from kzoo.cli.options import ABSENT, add_folder, add_json, given, number, whole_number
 from kzoo.cli.output import print_json
 
-# Names and defaults are those of kzoo.tasks.generate.GenerationOptions.
+# Names, limits and defaults are those of kzoo.tasks.options.GenerationOptions.
 GENERATION = {
     "max-new-tokens": ({"type": whole_number(1), "metavar": "N"}, "stop after this many new tokens"),
     "min-new-tokens": ({"type": whole_number(0), "metavar": "N"}, "do not end before this many new tokens"),
     "do-sample": ({"action": "store_true"}, "draw tokens instead of taking the likeliest"),
     "num-beams": ({"type": whole_number(1), "metavar": "N"}, "beams of a beam search"),
-    "temperature": ({"type": number(0), "metavar": "X"}, "divide the logits by this before drawing"),
+    "temperature": ({"type": number(), "metavar": "X"}, "divide the logits by this before drawing"),
     "top-k": ({"type": whole_number(0), "metavar": "N"}, "draw among the N likeliest tokens; 0 for all"),
-    "top-p": ({"type": number(0, 1), "metavar": "X"}, "draw among the fewest tokens with this much probability"),
-    "repetition-penalty": ({"type": number(0), "metavar": "X"}, "above 1: less likely to say a token again"),
+    "top-p": ({"type": number(), "metavar": "X"}, "draw among the fewest tokens with this much probability"),
+    "repetition-penalty": ({"type": number(), "metavar": "X"}, "above 1: less likely to say a token again"),
     "length-penalty": ({"type": number(), "metavar": "X"}, "above 0: beams prefer longer answers"),
     "seed": ({"type": whole_number(0), "metavar": "N"}, "seed of the draws"),
 }
@@ -34,10 +34,13 @@ def add_commands(add):
 
 
 def run(args):
+    from kzoo.tasks.options import GenerationOptions
+
     texts = [text for word in args.texts for text in (sys.stdin.read().splitlines() if word == "-" else [word])]
     if not texts:
         raise ValueError("Standard input holds no text to answer.")
     options = given(args, [name.replace("-", "_") for name in (*GENERATION, "stop")])
+    GenerationOptions(**options)  # refuses what does not fit before seconds are spent on opening the model
     answers = answer(open_model(args.path, **given(args, ["runtime", "variant"])), texts, options)
     if args.json:
         print_json([{"text": text, "answer": each} for text, each in zip(texts, answers, strict=True)])

@@ -44,8 +44,9 @@ def info(args):
         print_fields({f"  {name}": value for name, value in config.items()})
     if artifacts:
         print()
-        print_table(["runtime", "variant", "file", "verified"],
-                    [(row["runtime"], row["variant"], row["file"], row["verified"]) for row in artifacts])
+        print_table(["runtime", "variant", "file", "size>", "verified"],
+                    [(row["runtime"], row["variant"], row["file"], file_size(row["size"]),
+                      "yes" if row["verified"] else "NO") for row in artifacts])
     print()
     print_table(["file", "size>"], [(name, file_size(size)) for name, size in files.items()])
 
@@ -54,9 +55,9 @@ def describe(path):
     """What the folder `path` is: a dict ready for JSON.
 
     Keys: path, kind ("run", "checkpoint" or "bundle"), family, task, tokenizer, parameters, size (bytes), config,
-    files (name -> bytes), and for bundles artifacts (runtime, variant, file, verified).
+    files (name -> bytes), and for bundles artifacts (runtime, variant, file, size, verified).
 
-    Raises: FileNotFoundError or ValueError if `path` is none of the three.
+    Raises: ValueError if `path` is none of the three, or is one and damaged.
     """
     folder = pathlib.Path(path)
     if (folder / "manifest.json").is_file():
@@ -81,9 +82,14 @@ def _describe_weights(folder):
 
 
 def _describe_bundle(folder):
-    manifest = read_json(folder / "manifest.json")
-    return {"kind": "bundle", "family": manifest.get("family"), "task": manifest.get("task"),
-            "tokenizer": _tokenizer(folder), "config": manifest.get("config", {}), "artifacts": []}
+    from kzoo.export.artifact import read_bundle
+
+    bundle = read_bundle(folder)
+    rows = [{"runtime": artifact.runtime, "variant": artifact.variant, "file": artifact.file,
+             "size": sum(bundle.files[name][0] for name in artifact.files),
+             "verified": bool(artifact.verification.get("passed"))} for artifact in bundle.artifacts]
+    return {"kind": "bundle", "family": bundle.manifest.get("family"), "task": bundle.task,
+            "tokenizer": _tokenizer(folder), "config": bundle.manifest.get("config", {}), "artifacts": rows}
 
 
 def _tokenizer(folder):

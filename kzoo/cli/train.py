@@ -1,7 +1,6 @@
 """`kzoo train`: options become the keyword arguments of `kzoo.train`."""
 from kzoo.cli.options import ABSENT, assignment, data_file, given, number, task, whole_number
-
-SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
+from kzoo.training.options import JIT, PRECISIONS, SCHEDULES
 
 # Option -> how to read it and what it means. Left out on the command line, left out of the call.
 SETTINGS = {
@@ -22,8 +21,10 @@ SETTINGS = {
     "beta-2": ({"type": number(0, 1), "metavar": "X"}, "AdamW's decay of the squared gradient"),
     "clip-norm": ({"type": number(0), "metavar": "X"}, "largest norm of all gradients together"),
     "label-smoothing": ({"type": number(0, 1), "metavar": "X"}, "probability moved from the target to all tokens"),
-    "mixed-precision": ({"choices": ("float16", "bfloat16")}, "compute in half precision, keep float32 weights"),
-    "jit": ({"choices": ("auto", "on", "off")}, "compile the step with XLA; auto decides by device and says so"),
+    "mixed-precision": ({"choices": PRECISIONS}, "compute in half precision, keep float32 weights"),
+    "jit": ({"choices": JIT}, "compile the step with XLA; auto decides by device and says so"),
+    "interval": ({"type": whole_number(1), "metavar": "N"}, "steps between checkpoints, each with a validation"),
+    "validation-tokens": ({"type": whole_number(1), "metavar": "N"}, "most tokens looked at in such a validation"),
     "seed": ({"type": whole_number(0), "metavar": "N"}, "seed of weights, shuffling and dropout"),
     "deterministic": ({"action": "store_true"}, "the same bits on every run of one machine (slower)"),
     "resume": ({"action": "store_true"}, "go on from the last checkpoint in RUN"),

@@ -1,0 +1,107 @@
+"""The command as a whole: exit statuses, and errors of one or two lines."""
+import errno
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import kzoo.cli
+from kzoo.cli import main
+from kzoo.errors import CheckFailed
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def failing(error):
+    """A stand-in for `kzoo list` that raises `error`."""
+    def command(args):
+        raise error
+    return command
+
+
+@pytest.fixture
+def run_list(monkeypatch):
+    """Run `kzoo list` with its work replaced by a function of the arguments."""
+    def run(command, *words):
+        monkeypatch.setattr("kzoo.cli.show.list_models", command)
+        return main(["list", *words])
+    return run
+
+
+def lines(text):
+    return text.strip().splitlines()
+
+
+def test_success_is_0(run_list, capsys):
+    assert run_list(lambda args: print("done")) == 0
+    assert capsys.readouterr() == ("done\n", "")
+
+
+@pytest.mark.parametrize("error, status, words", [
+    (ValueError("`heads` must be 3."), 2, "kzoo: `heads` must be 3."),
+    (TypeError("must be int"), 2, "kzoo: must be int"),
+    (FileNotFoundError("run/ is not a folder."), 2, "kzoo: run/ is not a folder."),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "a.txt"), 2, "kzoo: a.txt: No such file"),
+    (OSError(errno.ENOSPC, "No space left on device", "run/a"), 2, "kzoo: the disk is full (run/a): free some space"),
+    (OSError(errno.ENOSPC, "No space left on device"), 2, "kzoo: the disk is full: free some space"),
+    (ImportError("Install kzoo[train]."), 2, "kzoo: Install kzoo[train]."),
+    (MemoryError(), 2, "kzoo: out of memory"),
+    (CheckFailed("3 of 5 rows differ."), 1, "kzoo: 3 of 5 rows differ."),
+    (KeyboardInterrupt(), 130, "kzoo: interrupted"),
+    (KeyError("surprise"), 2, "kzoo: KeyError: 'surprise'"),
+    (ValueError("one\n\ntwo\nthree\nfour"), 2, "kzoo: one"),
+])
+def test_an_error_is_a_status_and_two_lines_at_most(run_list, capsys, error, status, words):
+    assert run_list(failing(error)) == status
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(words) and 1 <= len(lines(err)) <= 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", [["list", "--debug"], ["--debug", "list"]])
+def test_debug_adds_the_traceback(monkeypatch, capsys, words):
+    monkeypatch.setattr("kzoo.cli.show.list_models", failing(ValueError("broken")))
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in err and lines(err)[-1] == "kzoo: broken"
+
+
+def test_an_interrupted_training_says_how_to_go_on(monkeypatch, capsys, tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    monkeypatch.setattr("kzoo.cli.train.train", failing(KeyboardInterrupt()))
+    status = main(["train", "x", "--task", "text-generation", "--data", str(tmp_path / "a.txt"), "--out", "run"])
+    assert status == 130
+    assert len(lines(capsys.readouterr().err)) == 1
+
+
+def test_a_warning_is_one_line(run_list, capsys):
+    assert run_list(lambda args: warnings.warn("no effect", stacklevel=1)) == 0
+    assert capsys.readouterr().err == "kzoo: warning: no effect\n"
+
+
+def test_a_command_may_set_the_status(run_list):
+    assert run_list(lambda args: 7) == 7
+
+
+@pytest.mark.parametrize("words", [["-m", "kzoo", "--version"], ["-c", "from kzoo.cli import main; main(['--version'])"]])
+def test_the_version(words):
+    done = subprocess.run([sys.executable, *words], cwd=CHECKOUT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"kzoo {kzoo.__version__}\n", "")
+
+
+def test_a_reader_that_leaves_is_no_error():
+    code = "import kzoo.cli.show as s; s.list_models = lambda args: print('x' * 1000000); " \
+           "from kzoo.cli import main; import sys; sys.exit(main(['list']))"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == kzoo.cli.BROKEN_PIPE
+
+
+def test_bad_usage_of_a_real_process_is_2():
+    done = subprocess.run([sys.executable, "-m", "kzoo", "trian"], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert lines(done.stderr)[0].startswith("kzoo: Unknown command 'trian'. Did you mean 'train'?")
