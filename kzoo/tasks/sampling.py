@@ -1,0 +1,139 @@
+"""From logits to the next token: penalties, temperature, top-k, top-p, and the draw. Numpy only.
+
+The order is that of Hugging Face: repetition penalty, minimum length, temperature, top-k, top-p. The vocabulary is
+never sorted: a partition finds the k-th largest, and only tokens that can be in the nucleus are ordered.
+"""
+import numpy as np
+
+from kzoo.errors import CheckFailed
+
+_BLOCK = 256  # tokens summed at once when drawing
+
+
+def log_softmax(logits):
+    """Log probabilities along the last axis, float32; -inf stays -inf.
+
+    Raises: CheckFailed if a row holds NaN or +inf, or nothing but -inf: the model that made it is broken.
+    """
+    logits = np.asarray(logits, "float32")
+    largest = logits.max(axis=-1, keepdims=True)  # NaN if any is
+    check_finite(largest)
+    shifted = logits - largest
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def softmax(logits):
+    """Probabilities along the last axis, float32."""
+    return np.exp(log_softmax(logits))
+
+
+def check_finite(best):
+    """`best` holds the largest logit of each row; NaN comes out as the largest too."""
+    if not np.isfinite(best).all():
+        raise CheckFailed("The logits are not finite (NaN or infinity), so no token can be chosen. "
+                          "The weights are damaged, or a precision too low for this model was used.")
+
+
+def adjust(scores, histories, repetition_penalty=1.0, banned=()):
+    """A copy of `scores` with the repetition penalty applied and `banned` ids impossible.
+
+    Args:
+        scores: float32 (B, V), logits or log probabilities.
+        histories: B arrays of the token ids that a row holds so far, prompt included and padding excluded.
+        repetition_penalty: see `GenerationOptions`.
+        banned: ids, for example the end of sequence before the minimum length.
+
+    Source: Keskar et al. 2019, section 4.1 (arXiv 1909.05858); negative scores are multiplied, as Hugging Face does.
+    """
+    scores = scores.copy()
+    if repetition_penalty != 1.0:
+        for row, history in zip(scores, histories, strict=True):
+            seen = row[history]
+            row[history] = np.where(seen < 0, seen * repetition_penalty, seen / repetition_penalty)
+    scores[:, list(banned)] = -np.inf
+    return scores
+
+
+def top_indices(values, count):
+    """Indices of the `count` largest of a vector, largest first, equal values in order of index."""
+    candidates = np.flatnonzero(values >= _kth_largest(values, count))
+    return candidates[np.argsort(-values[candidates], kind="stable")[:count]]
+
+
+def candidates(logits, temperature=1.0, top_k=0, top_p=1.0):
+    """The tokens that may be drawn, and their probabilities.
+
+    Args:
+        logits: float32 (V,) of one row.
+        temperature, top_k, top_p: see `GenerationOptions`. Tokens as likely as the k-th likeliest stay.
+
+    Returns: ids in ascending order or None for all, and float32 probabilities that sum to 1.
+    Source: Holtzman et al. 2020, equation 2 (arXiv 1904.09751) for top-p.
+    """
+    ids = None
+    if 0 < top_k < len(logits):
+        ids = np.flatnonzero(logits >= _kth_largest(logits, top_k))
+        logits = logits[ids]
+    if temperature != 1.0:
+        check_finite(logits.max())
+        with np.errstate(over="ignore"):  # to -inf, which is right: a tiny temperature leaves only the largest
+            logits = (logits - logits.max()) / max(temperature, float(np.finfo("float32").tiny))
+    probabilities = softmax(logits)
+    if top_p < 1.0:
+        kept = _nucleus(probabilities, top_p)
+        ids = kept if ids is None else ids[kept]
+        probabilities = probabilities[kept]
+        probabilities = probabilities / probabilities.sum()
+    return ids, probabilities
+
+
+def draw(ids, probabilities, generator):
+    """One id, by inverting the cumulative distribution with a single random number.
+
+    Ids are in ascending order, not in order of probability, so that two runtimes whose logits differ in the last digit
+    draw the same token from the same stream.
+    """
+    starts = np.arange(0, len(probabilities), _BLOCK)
+    sums = np.add.reduceat(probabilities, starts)
+    edges = np.cumsum(sums, dtype="float64")
+    target = generator.random() * edges[-1]
+    block = min(int(np.searchsorted(edges, target, side="right")), len(starts) - 1)
+    inside = np.cumsum(probabilities[starts[block]:starts[block] + _BLOCK], dtype="float64")
+    target -= edges[block] - sums[block]
+    # Rounding may carry the target past the block's end: then it is the last token that has any probability.
+    offset = min(int(np.searchsorted(inside, target, side="right")), int(np.searchsorted(inside, inside[-1])))
+    index = int(starts[block]) + offset
+    return index if ids is None else int(ids[index])
+
+
+def row_generator(seed, row):
+    """The stream of random numbers of one row; it does not depend on the other rows."""
+    return np.random.default_rng(None if seed is None else np.random.SeedSequence(seed, spawn_key=(row,)))
+
+
+def choose(logits, options, generators):
+    """The next token of every row: (B, V) float32 logits -> (B,) int32."""
+    if not options.do_sample:
+        tokens = logits.argmax(axis=1)
+        check_finite(logits[np.arange(len(tokens)), tokens])
+        return tokens.astype("int32")
+    tokens = [draw(*candidates(row, options.temperature, options.top_k, options.top_p), generator)
+              for row, generator in zip(logits, generators, strict=True)]
+    return np.array(tokens, "int32")
+
+
+def _kth_largest(values, k):
+    place = max(len(values) - k, 0)
+    return np.partition(values, place)[place]
+
+
+def _nucleus(probabilities, top_p):
+    """Ascending ids of the smallest set whose mass is at least `top_p`; among equals, the lower ids."""
+    # All tokens below this share less than 1 - top_p, so none of them can be in the set: they need no sorting.
+    floor = (1.0 - top_p) / len(probabilities)
+    likely = probabilities[probabilities >= floor]
+    likely = np.sort(likely)[::-1]
+    count = min(int(np.searchsorted(np.cumsum(likely, dtype="float64"), top_p)) + 1, len(likely))
+    smallest = likely[count - 1]
+    above, equal = np.flatnonzero(probabilities > smallest), np.flatnonzero(probabilities == smallest)
+    return np.sort(np.concatenate([above, equal[:count - len(above)]]))
