@@ -1,14 +1,16 @@
 """`kzoo export` and `kzoo verify`: a run becomes a bundle, and a bundle proves itself."""
+import argparse
+
 from kzoo.cli.options import ABSENT, add_folder, add_json, comma_list, given, task
 from kzoo.cli.output import print_json, print_table
-from kzoo.errors import CheckFailed
+from kzoo.errors import CheckFailed, unknown
 
 
 def add_commands(add):
     parser = add("export", export, "write a run or checkpoint as SavedModel, ONNX and TFLite, each verified")
     add_folder(parser, "path", "RUN_OR_CHECKPOINT", "a run or a Hugging Face checkpoint folder")
     parser.add_argument("bundle", metavar="BUNDLE", help="folder to write")
-    parser.add_argument("--formats", type=comma_list, default=ABSENT, metavar="NAME,...",
+    parser.add_argument("--formats", type=_formats, default=ABSENT, metavar="NAME,...",
                         help="some of savedmodel,onnx,tflite")
     parser.add_argument("--quantize", type=comma_list, default=ABSENT, metavar="NAME,...",
                         help="variants to write, for example none,int8")
@@ -19,6 +21,15 @@ def add_commands(add):
     parser = add("verify", verify, "open every artifact of a bundle in its runtime and compare it with the model")
     add_folder(parser, "bundle", "BUNDLE", "the bundle to check")
     add_json(parser)
+
+
+def _formats(text):
+    from kzoo.export.target import TARGETS
+
+    for name in comma_list(text):
+        if name not in TARGETS:
+            raise argparse.ArgumentTypeError(unknown("format", name, TARGETS))
+    return comma_list(text)
 
 
 def export(args):

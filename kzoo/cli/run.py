@@ -40,6 +40,8 @@ def run(args):
     if not texts:
         raise ValueError("Standard input holds no text to answer.")
     options = given(args, [name.replace("-", "_") for name in (*GENERATION, "stop")])
+    if "stop" in options:
+        options["stop"] = tuple(options["stop"])
     GenerationOptions(**options)  # refuses what does not fit before seconds are spent on opening the model
     answers = answer(open_model(args.path, **given(args, ["runtime", "variant"])), texts, options)
     if args.json:

@@ -93,10 +93,12 @@ def _describe_bundle(folder):
 
 
 def _tokenizer(folder):
-    from kzoo.tokenizers import find_tokenizer
+    from kzoo.tokenizers import find_tokenizer, load_tokenizer
 
-    found = find_tokenizer(folder)
-    return pathlib.Path(found).name if found else None
+    if not find_tokenizer(folder):
+        return None
+    tokenizer = load_tokenizer(folder)
+    return f"{tokenizer.kind}, {tokenizer.vocabulary_size} tokens"
 
 
 def _count_parameters(folder):

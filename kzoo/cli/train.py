@@ -1,6 +1,6 @@
 """`kzoo train`: options become the keyword arguments of `kzoo.train`."""
 from kzoo.cli.options import ABSENT, assignment, data_file, given, number, task, whole_number
-from kzoo.training.options import JIT, PRECISIONS, SCHEDULES
+from kzoo.training.options import JIT, PRECISIONS, SCHEDULES, TrainOptions
 
 # Option -> how to read it and what it means. Left out on the command line, left out of the call.
 SETTINGS = {
@@ -54,6 +54,11 @@ def train(args):
     import kzoo
     from kzoo.cli.start import start_backend
 
-    start_backend()
+    TrainOptions(**given(args, TrainOptions.field_names()))  # refuses what does not fit before the backend starts
     options = given(args, [name.replace("-", "_") for name in ("valid", "validation-split", *SETTINGS)])
-    kzoo.train(args.model, task=args.task, data=args.data, out=args.out, overrides=dict(args.overrides), **options)
+    overrides = dict(args.overrides)
+    for name in overrides:
+        if [field for field, _ in args.overrides].count(name) > 1:
+            raise ValueError(f"--set names {name} twice. Give each field one value.")
+    start_backend()
+    kzoo.train(args.model, task=args.task, data=args.data, out=args.out, overrides=overrides, **options)

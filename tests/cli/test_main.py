@@ -85,7 +85,8 @@ def test_a_command_may_set_the_status(run_list):
     assert run_list(lambda args: 7) == 7
 
 
-@pytest.mark.parametrize("words", [["-m", "kzoo", "--version"], ["-c", "from kzoo.cli import main; main(['--version'])"]])
+@pytest.mark.parametrize("words", [["-m", "kzoo", "--version"],
+                                   ["-c", "from kzoo.cli import main; main(['--version'])"]])
 def test_the_version(words):
     done = subprocess.run([sys.executable, *words], cwd=CHECKOUT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"kzoo {kzoo.__version__}\n", "")

@@ -1,0 +1,62 @@
+"""`kzoo export` and `kzoo verify`."""
+import json
+import types
+
+import kzoo.export
+import pytest
+
+from kzoo.cli import main
+
+
+@pytest.fixture
+def write_bundle(replace, monkeypatch, tmp_path):
+    """Replaces loading and exporting; returns the recorded loads and exports."""
+    loads, exports = replace("load", "the model"), []
+    monkeypatch.setattr(kzoo.export, "export", lambda *args, **kwargs: exports.append((args, kwargs)), raising=False)
+    return loads.calls, exports
+
+
+def verified(monkeypatch, passed):
+    rows = [{"artifact": "onnx", "check": "logits", "passed": passed}]
+    report = types.SimpleNamespace(passed=passed, rows=rows)
+    monkeypatch.setattr(kzoo.export, "verify", lambda path: report, raising=False)
+    return rows
+
+
+def test_options_are_passed_by_their_name(write_bundle, tmp_path, capsys):
+    loads, exports = write_bundle
+    bundle = str(tmp_path / "bundle")
+    assert main(["export", str(tmp_path), bundle]) == 0
+    assert main(["export", str(tmp_path), bundle, "--formats", "onnx,tflite", "--quantize", "none,int8", "--task",
+                 "text-generation", "--keep-failed", "--overwrite"]) == 0
+    assert [call[1]["task"] for call in loads] == [None, "text-generation"]
+    assert exports == [(("the model", bundle), {}), (("the model", bundle), {
+        "formats": ("onnx", "tflite"), "quantize": ("none", "int8"), "overwrite": True, "keep_failed": True})]
+    assert capsys.readouterr().out == f"{bundle}\n" * 2
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--formats", "onnx,tflight"], "Unknown format 'tflight'. Did you mean 'tflite'?"),
+    (["--formats", ""], "must be names separated by commas"),
+    (["--task", "text"], "Unknown task 'text'"),
+])
+def test_bad_options_are_refused_before_loading(write_bundle, tmp_path, capsys, words, message):
+    assert main(["export", str(tmp_path), str(tmp_path / "bundle"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert write_bundle == ([], [])
+
+
+def test_a_bundle_that_exists_is_refused_before_loading(write_bundle, tmp_path, capsys):
+    (tmp_path / "bundle").mkdir()
+    assert main(["export", str(tmp_path), str(tmp_path / "bundle")]) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert write_bundle == ([], [])
+
+
+@pytest.mark.parametrize("passed, status", [(True, 0), (False, 1)])
+def test_verification_sets_the_status(monkeypatch, tmp_path, capsys, passed, status):
+    rows = verified(monkeypatch, passed)
+    assert main(["verify", str(tmp_path)]) == status
+    assert f"onnx      logits  {passed}" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path), "--json"]) == status
+    assert json.loads(capsys.readouterr().out) == {"passed": passed, "rows": rows}
