@@ -1,0 +1,142 @@
+"""ONNX: one graph by tf2onnx, with the weights put in afterwards."""
+import contextlib
+import logging
+import pathlib
+
+import keras
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from kzoo.checkpoint import variables_by_path
+from kzoo.export.onnx_graph import clean
+from kzoo.export.signatures import signatures, sizes_of
+from kzoo.export.target import Target
+from kzoo.export.trace import run_signature
+
+OPSET = 18  # the newest that tf2onnx writes
+EXTERNAL_ABOVE = 2 * 1024**3 - 64 * 1024**2  # bytes; one protobuf message holds at most 2 GiB, graph included
+
+
+class OnnxTarget(Target):
+    """`onnx/model.onnx`: past key values in and out, a past of length 0 allowed.
+
+    The weights are inputs of the traced function and become initializers after the conversion: tf2onnx copies the
+    graph dozens of times while it optimises, and must not copy them along. It also stores each once.
+    """
+
+    name = "onnx"
+
+    def write(self, model, folder, quantize="none"):
+        self.check(quantize)
+        path = pathlib.Path(folder, self.path(quantize))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        signature = signatures(model.task, "onnx", sizes_of(model.config))["decode"]
+        weights = variables_by_path(model)
+        graph = convert_graph(model, signature, weights)
+        arrays = {name: np.asarray(variable) for name, variable in weights.items()}
+        files = save(ir.from_proto(graph), signature, arrays, path)
+        check(path, signature)
+        return [str(file.relative_to(folder)) for file in files]
+
+
+def convert_graph(model, signature, weights):
+    """The signature's graph as an ONNX model whose last inputs are the weights, by path."""
+    import tensorflow as tf
+    import tf2onnx
+
+    variables = list(weights.values())
+
+    def function(*tensors):
+        inputs = dict(zip((row.name for row in signature.inputs), tensors, strict=False))
+        values = tensors[len(signature.inputs):]
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            outputs = run_signature(model, signature, inputs)
+        # Named by an identity: the outputs of the file take the names of these nodes.
+        return {row.file_name: tf.identity(outputs[row.name], name=_safe(row.file_name)) for row in signature.outputs}
+
+    specs = [tf.TensorSpec([size if isinstance(size, int) else None for size in row.shape], row.dtype,
+                           name=row.file_name) for row in signature.inputs]
+    specs += [tf.TensorSpec(variable.shape, variable.dtype, name=path) for path, variable in weights.items()]
+    with quiet_tf2onnx():
+        graph, _ = tf2onnx.convert.from_function(
+            tf.function(function, autograph=False), input_signature=specs, opset=OPSET)
+    return graph
+
+
+def save(model, signature, arrays, path):
+    """Put the weights in, name what callers see, clean up, write. Returns the files written.
+
+    Args:
+        model: an `onnx_ir.Model` as `convert_graph` makes it.
+        signature: what its inputs and outputs are called.
+        arrays: path -> numpy array of each weight.
+        path: the file to write; beyond 2 GiB the weights go to a file `<path>_data` beside it.
+    """
+    graph = model.graph
+    place_weights(graph, arrays)
+    rename(graph, signature)
+    clean(model)
+    model.producer_name, model.doc_string = "kzoo", None
+    size = sum(array.nbytes for array in arrays.values())
+    if size <= EXTERNAL_ABOVE:
+        ir.save(model, path)
+        return [path]
+    data = path.with_name(path.name + "_data")
+    ir.save(model, path, external_data=data.name)
+    return [path, data]
+
+
+def place_weights(graph, arrays):
+    """Turn the graph's weight inputs into initializers."""
+    for value in list(graph.inputs):
+        if value.name in arrays:
+            graph.inputs.remove(value)
+            value.const_value = ir.tensor(arrays[value.name], name=value.name)
+            graph.initializers[value.name] = value
+
+
+def rename(graph, signature):
+    """Give inputs, outputs and free dimensions the signature's names."""
+    by_name = {value.name.split(":")[0]: value for value in graph.inputs}
+    rows = [(by_name.get(row.file_name) or by_name[_safe(row.file_name)], row) for row in signature.inputs]
+    names = {output.name: output for output in graph.outputs}
+    rows += [(names.get(row.file_name) or names[_safe(row.file_name)], row) for row in signature.outputs]
+    for value, row in rows:
+        value.name = row.file_name
+        value.shape = ir.Shape(row.shape)
+
+
+def check(path, signature):
+    """Refuse a file that the checker or ONNX Runtime does, or that has other names than the signature's.
+
+    tf2onnx only logs what it could not convert, so a file on the disk proves nothing yet.
+    """
+    import onnxruntime
+
+    onnx.checker.check_model(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for kind, found, rows in (("inputs", session.get_inputs(), signature.inputs),
+                              ("outputs", session.get_outputs(), signature.outputs)):
+        found, wanted = [value.name for value in found], [row.file_name for row in rows]
+        if sorted(found) != sorted(wanted):
+            raise ValueError(f"{path} has the {kind} {found}; the signature asks for {wanted}.")
+
+
+@contextlib.contextmanager
+def quiet_tf2onnx():
+    """tf2onnx reports each step as a warning or information; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tf2onnx.tfonnx", "tf2onnx.optimizer")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _safe(name):
+    """TensorFlow allows dots in names, but not everything ONNX does."""
+    return name.replace("/", "_")

@@ -1,0 +1,31 @@
+"""TFLite: fixed shapes, builtin operators only, a signature for each prompt bucket and one to decode."""
+import pathlib
+import tempfile
+
+from kzoo.export.saved_model import write_saved_model
+from kzoo.export.signatures import signatures, sizes_of
+from kzoo.export.target import Target
+
+
+class TFLiteTarget(Target):
+    """`tflite/model.tflite`: `prefill_<T>` and `decode` with a cache of the model's full context."""
+
+    name = "tflite"
+
+    def write(self, model, folder, quantize="none"):
+        self.check(quantize)
+        import tensorflow as tf
+
+        rows = list(signatures(model.task, self.name, sizes_of(model.config)).values())
+        path = pathlib.Path(folder, self.path(quantize))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:
+            write_saved_model(model, rows, work)
+            converter = tf.lite.TFLiteConverter.from_saved_model(
+                work, signature_keys=[signature.file_name for signature in rows])
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            # Weights become constants, stored once for all signatures; as resources the file would lack their values.
+            converter.experimental_enable_resource_variables = False
+            content = converter.convert()
+        path.write_bytes(content)
+        return [str(path.relative_to(folder))]
