@@ -1,5 +1,4 @@
-"""`kzoo bench`: latency, speed, load time and size of a run, or of every artifact in a bundle."""
-import statistics
+"""`kzoo bench`: load time, latency, speed and size of a run, or of every artifact in a bundle."""
 import time
 
 from kzoo.cli.options import ABSENT, add_folder, add_json, given, whole_number
@@ -11,10 +10,10 @@ from kzoo.cli.show import describe
 def add_commands(add):
     parser = add("bench", bench, "measure loading, first token and tokens per second, in every runtime")
     add_folder(parser, "paths", "RUN_OR_BUNDLE", "runs, checkpoint folders or bundles", nargs="+")
-    for name, meaning in (("prompt-length", "tokens in the prompt"), ("new-tokens", "tokens to generate"),
-                          ("repeats", "measured runs, after one that is not")):
-        parser.add_argument(f"--{name}", type=whole_number(1 if name != "new-tokens" else 2), default=ABSENT,
-                            metavar="N", help=meaning)
+    for name, minimum, meaning in (("prompt-length", 1, "tokens in the prompt"),
+                                   ("new-tokens", 2, "tokens to generate"),
+                                   ("repeats", 1, "measured runs, after one that is not")):
+        parser.add_argument(f"--{name}", type=whole_number(minimum), default=ABSENT, metavar="N", help=meaning)
     add_json(parser)
 
 
@@ -26,7 +25,7 @@ def bench(args):
             progress(f"{path}: {runtime} {variant}")
             choice = {} if runtime == "live" else {"runtime": runtime, "variant": variant}
             rows.append({"path": str(path), "runtime": runtime, "variant": variant, "size": size,
-                         **measure(lambda path=path, choice=choice: open_model(path, **choice), **options)})
+                         **measure(path, choice, options)})
     if args.json:
         print_json(rows)
         return
@@ -38,49 +37,23 @@ def bench(args):
 def candidates(path):
     """(runtime, variant, bytes) of everything in `path` that can be measured."""
     found = describe(path)
-    if found["kind"] != "bundle":
-        weights = sum(size for name, size in found["files"].items() if name.endswith(".safetensors"))
-        return [("live", "none", weights)]
-    if found["task"] != "text-generation":
+    if found["task"] not in (None, "text-generation"):  # a checkpoint folder does not say
         raise ValueError(f"{path} serves {found['task']!r}; `kzoo bench` measures text generation.")
-    return [(row["runtime"], row["variant"], row["size"]) for row in found["artifacts"]]
+    if found["kind"] == "bundle":
+        return [(row["runtime"], row["variant"], row["size"]) for row in found["artifacts"]]
+    weights = sum(size for name, size in found["files"].items() if name.endswith(".safetensors") and "/" not in name)
+    return [("live", "none", weights)]
 
 
-def measure(open_it, prompt_length=32, new_tokens=64, repeats=5):
-    """Open a model or session once, then generate greedily, batch 1.
+def measure(path, choice, options):
+    """load_seconds, and what `kzoo.export.latency.measure` says of the open model or session."""
+    from kzoo.export import latency
 
-    Args:
-        open_it: called without arguments; returns something with `generate`.
-        prompt_length, new_tokens: in tokens, cut to what the context holds.
-        repeats: measured runs; one more runs first, unmeasured, so that compilation is not counted.
-
-    Returns: dict of load_seconds, first_token_seconds and tokens_per_second (after the first); medians of the runs.
-    """
     start = time.perf_counter()
-    model = open_it()
+    model = open_model(path, **choice)
     load_seconds = time.perf_counter() - start
-    context = _sizes(model)[1]
-    prompt_length = min(prompt_length, max(1, context // 2))
-    new_tokens = max(2, min(new_tokens, context - prompt_length))
-    prompt = [(7 * i) % _sizes(model)[0] for i in range(1, prompt_length + 1)]
-    runs = [_generate(model, prompt, new_tokens) for _ in range(repeats + 1)][1:]
-    return {"prompt_length": prompt_length, "new_tokens": new_tokens, "load_seconds": load_seconds,
-            "first_token_seconds": statistics.median(run[0] for run in runs),
-            "tokens_per_second": statistics.median(run[1] for run in runs)}
-
-
-def _generate(model, prompt, new_tokens):
-    """(seconds to the first token, tokens per second after it) of one run."""
-    times = []
-    start = time.perf_counter()
-    model.generate(prompt, stream=lambda token: times.append(time.perf_counter()),
-                   max_new_tokens=new_tokens, min_new_tokens=new_tokens)
-    if len(times) < 2:
-        raise ValueError(f"The model made {len(times)} of {new_tokens} tokens; there is no speed to measure.")
-    return times[0] - start, (len(times) - 1) / (times[-1] - times[0])
-
-
-def _sizes(model):
-    """(vocabulary_size, max_sequence_length) of a live model or a session."""
-    return tuple(getattr(model, name, None) or getattr(model.config, name)
-                 for name in ("vocabulary_size", "max_sequence_length"))
+    decoder = model.decoder() if hasattr(model, "decoder") else model  # a live model has one, a session is one
+    found = latency.measure(decoder, **options)
+    if not found:
+        raise ValueError(f"{path}: the context of {decoder.max_sequence_length} tokens is too short to measure.")
+    return {"load_seconds": load_seconds, **found}

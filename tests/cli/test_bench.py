@@ -1,93 +1,80 @@
-"""`kzoo bench`: the arithmetic of the measurements, on a clock of our own."""
+"""`kzoo bench`: a row for everything that can be measured."""
 import json
 import types
 
 import pytest
 
 from kzoo.cli import bench, main
+from kzoo.export import latency
 
 
-class Clock:
-    """A clock that stands still unless told to move."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+class Session:
+    max_sequence_length = 23
 
 
-class Model:
-    """Takes 3 s for the first token and 0.5 s for each one after it; the first run is slower, as compilation is."""
-    vocabulary_size, max_sequence_length = 11, 23
-
-    def __init__(self, clock):
-        self.clock, self.prompts, self.delay = clock, [], 100.0
-
-    def generate(self, prompt, stream, max_new_tokens, min_new_tokens):
-        assert max_new_tokens == min_new_tokens
-        self.prompts.append(prompt)
-        self.clock.now += 3.0 + self.delay
-        self.delay = 0.0
-        for token in range(max_new_tokens):
-            self.clock.now += 0.5 if token else 0.0
-            stream(token)
+class LiveModel:
+    def decoder(self):
+        return Session()
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(bench, "time", types.SimpleNamespace(perf_counter=clock))
-    return clock
+def measured(monkeypatch):
+    """Measuring takes no time and gives round numbers; returns what was measured, and how."""
+    calls = []
+
+    def measure(decoder, **options):
+        calls.append((type(decoder), options))
+        return {"prompt_length": 5, "new_tokens": 7, "first_token_seconds": 0.25, "tokens_per_second": 32.0}
+
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(bench, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(latency, "measure", measure)
+    return calls
 
 
-def test_the_first_run_is_not_counted(clock):
-    model = Model(clock)
-
-    def open_it():
-        clock.now += 2.0
-        return model
-
-    assert bench.measure(open_it, prompt_length=5, new_tokens=7, repeats=3) == {
-        "prompt_length": 5, "new_tokens": 7, "load_seconds": 2.0, "first_token_seconds": 3.0, "tokens_per_second": 2.0}
-    assert len(model.prompts) == 4
-    assert all(len(prompt) == 5 and max(prompt) < 11 for prompt in model.prompts)
+def described(monkeypatch, **found):
+    monkeypatch.setattr(bench, "describe", lambda path: {"task": "text-generation", **found})
 
 
-def test_the_prompt_and_the_answer_fit_the_context(clock):
-    row = bench.measure(lambda: Model(clock), prompt_length=1000, new_tokens=1000, repeats=1)
-    assert (row["prompt_length"], row["new_tokens"]) == (11, 12)
-
-
-def test_a_model_that_says_nothing_has_no_speed(clock):
-    model = Model(clock)
-    model.generate = lambda prompt, **options: None
-    with pytest.raises(ValueError, match="made 0 of 7 tokens"):
-        bench.measure(lambda: model, prompt_length=5, new_tokens=7)
-
-
-def test_every_artifact_is_a_row(clock, monkeypatch, tmp_path, capsys):
-    artifacts = [{"runtime": "onnx", "variant": "none", "size": 1234},
-                 {"runtime": "onnx", "variant": "int8", "size": 432}]
-    monkeypatch.setattr(bench, "describe", lambda path: {"kind": "bundle", "task": "text-generation",
-                                                         "artifacts": artifacts})
+def test_every_artifact_is_a_row(monkeypatch, measured, tmp_path, capsys):
+    described(monkeypatch, kind="bundle", artifacts=[{"runtime": "onnx", "variant": "none", "size": 1234},
+                                                     {"runtime": "tflite", "variant": "int8", "size": 432}])
     opened = []
-    monkeypatch.setattr(bench, "open_model", lambda path, **choice: opened.append(choice) or Model(clock))
+    monkeypatch.setattr(bench, "open_model", lambda path, **choice: opened.append(choice) or Session())
     assert main(["bench", str(tmp_path), "--json", "--new-tokens", "5"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [(row["variant"], row["size"], row["new_tokens"]) for row in rows] == [("none", 1234, 5), ("int8", 432, 5)]
-    assert opened == [{"runtime": "onnx", "variant": "none"}, {"runtime": "onnx", "variant": "int8"}]
+    assert [(row["runtime"], row["variant"], row["size"]) for row in rows] == [
+        ("onnx", "none", 1234), ("tflite", "int8", 432)]
+    assert all(row["load_seconds"] == 2 and row["tokens_per_second"] == 32.0 for row in rows)
+    assert opened == [{"runtime": "onnx", "variant": "none"}, {"runtime": "tflite", "variant": "int8"}]
+    assert measured == [(Session, {"new_tokens": 5})] * 2
     assert main(["bench", str(tmp_path)]) == 0
-    assert "onnx     int8      432 B    0.00          3000.0       2.0" in capsys.readouterr().out
+    assert "tflite   int8      432 B    2.00           250.0      32.0" in capsys.readouterr().out
 
 
-def test_a_run_is_measured_live(monkeypatch):
-    files = {"model.safetensors": 500, "config.json": 20}
-    monkeypatch.setattr(bench, "describe", lambda path: {"kind": "run", "files": files})
-    assert bench.candidates("run") == [("live", "none", 500)]
+def test_a_run_is_measured_by_its_decoder(monkeypatch, measured, tmp_path, capsys):
+    described(monkeypatch, kind="run", files={"model.safetensors": 500, "checkpoints/step-1.safetensors": 1500})
+    monkeypatch.setattr(bench, "open_model", lambda path, **choice: LiveModel())
+    assert main(["bench", str(tmp_path), str(tmp_path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["runtime"], row["variant"], row["size"]) for row in rows] == [("live", "none", 500)] * 2
+    assert measured == [(Session, {})] * 2
+
+
+def test_a_context_that_is_too_short_is_said(monkeypatch, tmp_path, capsys):
+    described(monkeypatch, kind="run", files={})
+    monkeypatch.setattr(bench, "open_model", lambda path, **choice: Session())
+    monkeypatch.setattr(latency, "measure", lambda decoder: {})
+    assert main(["bench", str(tmp_path)]) == 2
+    assert "the context of 23 tokens is too short" in capsys.readouterr().err
 
 
 def test_other_tasks_are_refused(monkeypatch):
-    monkeypatch.setattr(bench, "describe", lambda path: {"kind": "bundle", "task": "fill-mask", "artifacts": []})
+    described(monkeypatch, kind="bundle", task="fill-mask", artifacts=[])
     with pytest.raises(ValueError, match="serves 'fill-mask'"):
         bench.candidates("bundle")
+
+
+@pytest.mark.parametrize("words", [["--new-tokens", "1"], ["--repeats", "0"], ["--prompt-length", "x"]])
+def test_bad_options_are_refused(tmp_path, words):
+    assert main(["bench", str(tmp_path), *words]) == 2
