@@ -1,10 +1,12 @@
 """Results on stdout: tables for people, JSON for programs."""
 import json
+import math
 import sys
 
 
 def print_json(value):
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Indented JSON; numbers that are none (NaN, infinity) become null, which every reader understands."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
 
 
 def print_table(columns, rows):
@@ -12,11 +14,11 @@ def print_table(columns, rows):
 
     Args:
         columns: names; a name that ends in ">" is aligned right.
-        rows: sequences of values; None prints as "-".
+        rows: sequences of values; None prints as "-", booleans as yes and NO.
     """
     right = [name.endswith(">") for name in columns]
     names = [name.rstrip(">") for name in columns]
-    rows = [["-" if value is None else str(value) for value in row] for row in rows]
+    rows = [[_cell(value) for value in row] for row in rows]
     if sys.stdout.isatty():
         _print_rich(names, right, rows)
         return
@@ -55,6 +57,24 @@ def counted(number):
 def progress(message):
     """A line on stderr: stdout carries results only."""
     print(message, file=sys.stderr, flush=True)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if hasattr(value, "item"):  # a number or an array of numpy's
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value):
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
 
 
 def _print_rich(names, right, rows):

@@ -46,7 +46,7 @@ def info(args):
         print()
         print_table(["runtime", "variant", "file", "size>", "verified"],
                     [(row["runtime"], row["variant"], row["file"], file_size(row["size"]),
-                      "yes" if row["verified"] else "NO") for row in artifacts])
+                      row["verified"]) for row in artifacts])
     print()
     print_table(["file", "size>"], [(name, file_size(size)) for name, size in files.items()])
 

@@ -2,9 +2,9 @@
 import json
 import types
 
-import kzoo.export
 import pytest
 
+import kzoo.export
 from kzoo.cli import main
 
 
@@ -57,6 +57,6 @@ def test_a_bundle_that_exists_is_refused_before_loading(write_bundle, tmp_path, 
 def test_verification_sets_the_status(monkeypatch, tmp_path, capsys, passed, status):
     rows = verified(monkeypatch, passed)
     assert main(["verify", str(tmp_path)]) == status
-    assert f"onnx      logits  {passed}" in capsys.readouterr().out
+    assert f"onnx      logits  {'yes' if passed else 'NO'}" in capsys.readouterr().out
     assert main(["verify", str(tmp_path), "--json"]) == status
     assert json.loads(capsys.readouterr().out) == {"passed": passed, "rows": rows}

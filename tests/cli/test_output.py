@@ -2,6 +2,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from kzoo.cli import output
@@ -9,7 +10,7 @@ from kzoo.cli import output
 
 def test_a_table_is_aligned(capsys):
     output.print_table(["name", "size>"], [("gpt2-nano", 7), ("x", 12345), (None, True)])
-    assert capsys.readouterr().out == "name        size\ngpt2-nano      7\nx          12345\n-           True\n"
+    assert capsys.readouterr().out == "name        size\ngpt2-nano      7\nx          12345\n-            yes\n"
 
 
 def test_a_table_in_a_terminal_has_rules_and_no_markup(capsys, monkeypatch):
@@ -28,6 +29,16 @@ def test_json_keeps_letters(capsys):
     output.print_json({"text": "größer"})
     out = capsys.readouterr().out
     assert "größer" in out and json.loads(out) == {"text": "größer"}
+
+
+def test_json_has_no_numbers_that_are_none(capsys):
+    output.print_json({"loss": float("nan"), "rows": (np.float32(0.5), np.int64(3), [float("inf")], True)})
+    assert json.loads(capsys.readouterr().out) == {"loss": None, "rows": [0.5, 3, [None], True]}
+
+
+def test_numbers_in_a_table_are_short(capsys):
+    output.print_table(["value"], [(1.23456789e-05,), (False,)])
+    assert capsys.readouterr().out == "value\n1.235e-05\nNO\n"
 
 
 def test_progress_goes_to_stderr(capsys):
