@@ -1,0 +1,104 @@
+"""ONNX files in ONNX Runtime; neither TensorFlow nor Keras is needed."""
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnxruntime
+
+from kzoo.export.session import TextGenerationSession, check_threads, token_positions
+
+# What ONNX Runtime calls the types of tensors.
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
+          "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool"}
+
+
+class _State(NamedTuple):
+    """The cache as values of the runtime, which never pass through numpy from one step to the next."""
+    cache: Any          # OrtValues (B, K, S, D), in the order of the signature
+    padding_mask: Any   # int64 (B, S)
+    positions: Any      # int64 (B, 1): of the next token
+
+
+class OnnxSession(TextGenerationSession):
+    """A decoder whose one graph reads prompts and continues them.
+
+    Args:
+        path: the .onnx file.
+        threads: of one operator; None means the physical cores.
+        providers: ONNX Runtime's execution providers, best first.
+        options: see `Session`.
+    """
+
+    runtime = "onnx"
+
+    def __init__(self, path, threads=None, providers=("CPUExecutionProvider",), **options):
+        super().__init__(**options)
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = check_threads(threads)
+        settings.enable_mem_pattern = False  # plans for fixed shapes; a growing cache has none
+        settings.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(str(path), settings, providers=list(providers))
+        decode = self.signatures["decode"]
+        self._cache_rows = [row for row in decode.inputs if row.name.startswith("cache_")]
+        self._cache_names = [row.file_name for row in self._cache_rows]
+        self._token_names = [row.file_name for row in decode.inputs[:3]]  # token_ids, padding_mask, positions
+        self._output_names = [row.file_name for row in decode.outputs]
+
+    def described(self):
+        def rows(tensors):
+            return {tensor.name: (tuple(tensor.shape), DTYPES.get(tensor.type, tensor.type)) for tensor in tensors}
+        return {"decode": {"inputs": rows(self._session.get_inputs()), "outputs": rows(self._session.get_outputs())}}
+
+    def _forward(self, arrays):
+        return {"logits": self._run("prefill", arrays)["logits"]}
+
+    def _run(self, signature, arrays):
+        token_ids = arrays["token_ids"]
+        batch_size, length = token_ids.shape
+        if signature == "prefill":
+            cache = self._empty_cache(batch_size)
+        else:
+            cache = [_value(arrays[row.name]) for row in self._cache_rows]
+        mask = arrays.get("padding_mask")
+        if mask is None:
+            mask = np.ones((batch_size, cache[0].shape()[2] + length), "int64")
+        positions = arrays.get("positions")
+        if positions is None:
+            positions = token_positions(mask)[:, -length:]
+        values = self._step(token_ids, mask, positions, cache)
+        rows = self.signatures["decode"].outputs
+        return {row.name: value.numpy() for row, value in zip(rows, values, strict=True)}
+
+    def _step(self, token_ids, padding_mask, positions, cache):
+        """OrtValues: logits (B, T, V), then the cache."""
+        feeds = dict(zip(self._cache_names, cache, strict=True))
+        feeds.update(zip(self._token_names, map(_value, (token_ids, padding_mask, positions)), strict=True))
+        return self._session.run_with_ort_values(self._output_names, feeds)
+
+    def _empty_cache(self, batch_size):
+        shape = (batch_size, self.sizes["num_key_value_heads"], 0, self.sizes["head_dim"])
+        return [_value(np.zeros(shape, row.dtype)) for row in self._cache_rows]
+
+    def prefill(self, token_ids, padding_mask, max_new_tokens):
+        mask = np.asarray(padding_mask, "int64")
+        positions = token_positions(mask)
+        logits, *cache = self._step(token_ids, mask, positions, self._empty_cache(len(mask)))
+        return logits.numpy()[:, -1], _State(cache, mask, positions[:, -1:] + 1)
+
+    def decode(self, token_ids, state):
+        mask = np.pad(state.padding_mask, ((0, 0), (0, 1)), constant_values=1)
+        logits, *cache = self._step(np.asarray(token_ids)[:, None], mask, state.positions, state.cache)
+        return logits.numpy()[:, -1], _State(cache, mask, state.positions + 1)
+
+    def reorder(self, state, rows):
+        rows = np.asarray(rows)
+        if np.array_equal(rows, np.arange(len(state.padding_mask))):
+            return state
+        cache = [_value(value.numpy()[rows]) for value in state.cache]
+        return _State(cache, state.padding_mask[rows], state.positions[rows])
+
+
+def _value(array):
+    """A runtime's value on the memory of `array`, which it keeps alive."""
+    if array.dtype.kind in "iu":
+        array = array.astype("int64", copy=False)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

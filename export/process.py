@@ -1,0 +1,76 @@
+"""Run the worker and turn whatever happens to it into a result or one clear error."""
+import builtins
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import kzoo
+from kzoo.errors import CheckFailed
+from kzoo.files import read_json, write_json
+
+LAST_LINES = 12
+# Exceptions that mean the same to the caller as they did in the worker.
+PASSED_ON = ("ValueError", "TypeError", "ImportError", "ModuleNotFoundError", "FileNotFoundError", "PermissionError",
+             "OSError", "MemoryError")
+
+
+def run_worker(what, folder, **spec):
+    """One run of `kzoo.export.worker`.
+
+    Args:
+        what: for messages, for example "converting to onnx".
+        folder: an empty folder for its files, and its working directory.
+        spec: for the worker; paths absolute.
+
+    Returns: the worker's result.
+    Raises: the worker's own exception where it is about the input; CheckFailed for anything else, crashes included.
+    """
+    folder = pathlib.Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    result, log = folder / "result.json", folder / "log.txt"
+    result.unlink(missing_ok=True)
+    write_json(folder / "spec.json", {**spec, "result": str(result)})
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kzoo.export.worker", str(folder / "spec.json")], cwd=folder, env=_environment(),
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if status != 0 or not result.is_file():
+        raise CheckFailed(f"The process {what} {_ending(status)}.{_tail(log)}")
+    answer = read_json(result)
+    if "error" in answer:
+        kind, message = answer["error"]["type"], answer["error"]["message"]
+        if kind in PASSED_ON:
+            raise getattr(builtins, kind)(message or f"{kind} while {what}")
+        raise CheckFailed(f"An error while {what}: {kind}: {message.strip()[:500]}{_tail(log)}")
+    return answer
+
+
+def _environment():
+    """The parent's, with this kzoo importable, conversions on the CPU, and TensorFlow quiet."""
+    # kzoo may lie in a checkout; what the parent can import through its own sys.path, the worker must find too.
+    root = str(pathlib.Path(kzoo.__file__).resolve().parents[1])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in paths),
+            "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2",
+            "PYTHONIOENCODING": "utf-8"}
+
+
+def _ending(status):
+    if status < 0:
+        name = signal.Signals(-status).name
+        why = ", most likely because memory ran out" if name == "SIGKILL" else ""
+        return f"was killed by {name}{why}"
+    return f"ended with status {status} and no result"
+
+
+def _tail(log):
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
+    return " Its last lines:\n" + "\n".join(lines) if lines else ""

@@ -1,0 +1,62 @@
+"""What writes an artifact: one class a file format."""
+import importlib
+
+from kzoo.errors import unknown
+from kzoo.export.artifact import main_file
+from kzoo.export.session import open_session
+
+# Format, as users write it -> module and class. Also the order in which a bundle is written.
+TARGETS = {
+    "keras": ("kzoo.export.keras_model", "KerasTarget"),
+    "savedmodel": ("kzoo.export.saved_model", "SavedModelTarget"),
+    "onnx": ("kzoo.export.onnx_model", "OnnxTarget"),
+    "tflite": ("kzoo.export.tflite_model", "TFLiteTarget"),
+}
+
+
+class Target:
+    """A file format.
+
+    Attributes:
+        name: a key of `TARGETS`, and the runtime that opens the result.
+        quantisations: the variants it can write, "none" first.
+    """
+
+    name = None
+    quantisations = ("none",)
+
+    def check(self, quantize):
+        """Refuse a quantisation this format has not."""
+        if quantize not in self.quantisations:
+            raise ValueError(f"Format {self.name!r}: {unknown('quantisation', quantize, self.quantisations)}")
+
+    def write(self, model, folder, quantize="none"):
+        """Write one artifact.
+
+        Args:
+            model: a task model, freshly loaded in float32; this runs in a process of its own.
+            folder: the bundle being made; the artifact belongs at `self.path(quantize)` below it.
+            quantize: one of `quantisations`.
+
+        Returns: the files written, relative to `folder`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `write`.")
+
+    def path(self, quantize="none"):
+        """The main file of the artifact, relative to the bundle."""
+        return main_file(self.name, quantize)
+
+    def open(self, folder, variant="none"):
+        """A `Session` on the artifact of an existing bundle."""
+        from kzoo.export.artifact import read_bundle
+
+        bundle = read_bundle(folder)
+        return open_session(bundle, bundle.find(self.name, variant))
+
+
+def get_target(name):
+    """The target that writes a format."""
+    if name not in TARGETS:
+        raise ValueError(unknown("format", name, TARGETS))
+    module, cls = TARGETS[name]
+    return getattr(importlib.import_module(module), cls)()
