@@ -3,6 +3,7 @@
 UNIGRAM, BPE, WORD, CHARACTER = 1, 2, 3, 4  # trainer_spec.model_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # pieces[i].type
 SPACE = "▁"
+START, END = r"(?<![\s\S])", r"(?![\s\S])"  # of the whole text: ^ and $ are ends of a line in some clients
 
 
 def parse(model):
@@ -31,8 +32,8 @@ def convert(model, extra_pieces=(), before=(), after=()):
     proto = parse(model)
     trainer = proto.trainer_spec
     if trainer.model_type not in (UNIGRAM, BPE, CHARACTER) or trainer.treat_whitespace_as_suffix:
-        raise ValueError("A SentencePiece model of type 'word', or one with whitespace as a suffix, cannot be written as "
-                         "tokenizer.json. Train a unigram or BPE model.")
+        raise ValueError("A SentencePiece model of type 'word', or one with whitespace as a suffix, cannot be "
+                         "written as tokenizer.json. Train a unigram or BPE model.")
     pieces = [(piece.piece, piece.score) for piece in proto.pieces] + [(piece, 0.0) for piece in extra_pieces]
     if trainer.model_type == UNIGRAM:
         core = tokenizers.models.Unigram(pieces, trainer.unk_id, trainer.byte_fallback)
@@ -58,7 +59,7 @@ def convert(model, extra_pieces=(), before=(), after=()):
 
 
 def template(before, after):
-    """A post-processor that puts special tokens around a text; (token, id) pairs. A second text gets `after` as well."""
+    """A post-processor that puts special tokens around a text, given as (token, id) pairs."""
     from tokenizers.processors import TemplateProcessing
     start, end = [token for token, _ in before], [token for token, _ in after]
     return TemplateProcessing(single=[*start, "$A", *end], pair=[*start, "$A", *end, "$B:1", *(f"{t}:1" for t in end)],
@@ -67,16 +68,21 @@ def template(before, after):
 
 def _normalizer(spec):
     from tokenizers import Regex, normalizers
+    space = SPACE if spec.escape_whitespaces else " "
     steps = []
     if spec.precompiled_charsmap:
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
-        steps += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+        steps += [normalizers.Replace(Regex(f"{START} +"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
     if spec.add_dummy_prefix:
-        # transformers.js gives an empty text the prefix, too; the second step takes it back.
-        steps += [normalizers.Prepend(" "), normalizers.Replace(Regex("^ $"), "")]
+        steps.append(normalizers.Prepend(" "))
     if spec.escape_whitespaces:
         steps.append(normalizers.Replace(" ", SPACE))
+    if spec.remove_extra_whitespaces:
+        steps.append(normalizers.Replace(Regex(f"{space}+{END}"), ""))
+    elif spec.add_dummy_prefix:
+        # transformers.js gives an empty text the prefix, too; this takes it back.
+        steps.append(normalizers.Replace(Regex(f"{START}{space}{END}"), ""))
     return normalizers.Sequence(steps)
 
 
@@ -138,7 +144,7 @@ def _decoder(proto):
         steps.append(decoders.ByteFallback())
     steps.append(decoders.Fuse())
     if proto.normalizer_spec.add_dummy_prefix:
-        steps.append(decoders.Strip(" ", 1, 0))
+        steps.append(decoders.Strip(" ", 1000 if proto.normalizer_spec.remove_extra_whitespaces else 1, 0))
     return decoders.Sequence(steps)
 
 

@@ -6,21 +6,10 @@ import json
 import pathlib
 
 from kzoo import files
-from kzoo.tokenizers import ROLES
+from kzoo import tokenizer_settings as declared
 
 EXPECTED = ("tokenizer.json, vocab.json with merges.txt, vocab.txt, or a SentencePiece model (tokenizer.model, "
             "spiece.model, *.model)")
-
-# Role -> the names it goes by, where no tokenizer_config.json says: GPT-2, RoBERTa and T5, BERT.
-CONVENTIONS = {
-    "bos": ("<|endoftext|>", "<s>"),
-    "eos": ("<|endoftext|>", "</s>"),
-    "unk": ("<|endoftext|>", "<unk>", "[UNK]"),
-    "pad": ("<pad>", "[PAD]"),
-    "cls": ("[CLS]",),
-    "sep": ("[SEP]",),
-    "mask": ("<mask>", "[MASK]"),
-}
 
 # tokenizer_class without its ending -> (begin, end): which special tokens a SentencePiece tokenizer adds.
 SENTENCEPIECE_TEMPLATES = {"T5": (False, True), "MT5": (False, True), "Pegasus": (False, True), "Llama": (True, False),
@@ -74,33 +63,34 @@ def _read_tokenizer_json(path, model_path=None):
     import tokenizers
     parts = _json(path)
     if not isinstance(parts.get("model"), dict):
-        raise ValueError(f"{path} is not a tokenizer.json: it has no `model`. A vocabulary alone is named vocab.json and "
-                         "has merges.txt beside it.")
+        raise ValueError(f"{path} is not a tokenizer.json: it has no `model`. A vocabulary alone is named vocab.json "
+                         "and has merges.txt beside it.")
     kind = _kind(parts, path)
     fast = _library(tokenizers.Tokenizer.from_str, json.dumps(parts), path=path)
-    settings = _settings(path.parent)
+    settings = declared.read(path.parent)
     special = {token.content for token in fast.get_added_tokens_decoder().values() if token.special}
     unknown = parts["model"].get("unk_token")
     vocabulary = fast.get_vocab(with_added_tokens=True)
     if kind == "byte-bpe" and not special and "<|endoftext|>" in vocabulary:
         special = {"<|endoftext|>"}
-    roles = _roles(settings, vocabulary, special | {unknown} if unknown else special, path.parent)
+    roles = declared.roles(settings, vocabulary, special | {unknown} if unknown else special, path.parent)
     if kind == "wordpiece" and unknown not in vocabulary:
-        raise ValueError(f"{path} does not hold its unknown token {unknown!r}; a word it cannot spell would have no id.")
-    result = {"kind": kind, "fast": fast, "roles": roles, **_common(settings, kind)}
+        raise ValueError(f"{path} does not hold its unknown token {unknown!r}; a word that cannot be spelled would "
+                         "have no id.")
+    result = {"kind": kind, "fast": fast, "roles": roles, **declared.common(settings, kind)}
     if kind == "sentencepiece" and model_path is not None:
         return _prefer_sentencepiece(result, model_path, vocabulary)
     return result
 
 
 def _prefer_sentencepiece(result, model_path, vocabulary):
-    """Encode by the SentencePiece model, unless tokenizer.json numbers or adds pieces differently (XLM-R, CamemBERT)."""
+    """Encode by the SentencePiece model, unless tokenizer.json numbers its pieces differently (XLM-R) or adds words."""
     fast = result["fast"]
     model = _sentencepiece_bytes(model_path)
     pieces = _pieces(model)
     extra = sorted((index, token) for token, index in vocabulary.items() if index >= len(pieces))
     special = {token.content for token in fast.get_added_tokens_decoder().values() if token.special}
-    special |= set(result["settings"].get("additional_special_tokens", ()))
+    special |= set(declared.read(model_path.parent).get("additional_special_tokens", ()))
     same = all(vocabulary.get(piece) == index for index, piece in enumerate(pieces))
     if not same or [index for index, _ in extra] != list(range(len(pieces), len(vocabulary))):
         return result
@@ -136,20 +126,20 @@ def _read_byte_bpe(vocabulary_path, merges_path):
     from tokenizers import decoders, pre_tokenizers, processors
     for path, other in ((vocabulary_path, merges_path), (merges_path, vocabulary_path)):
         if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist. Byte-level BPE is two files, and {other.name} is here alone.")
+            raise FileNotFoundError(f"{path} does not exist; {other.name} needs it beside it (byte-level BPE).")
     vocabulary = _vocabulary(vocabulary_path)
     merges = _merges(merges_path, vocabulary, vocabulary_path)
-    settings = _settings(vocabulary_path.parent)
+    settings = declared.read(vocabulary_path.parent)
     prefix = bool(settings.get("add_prefix_space", False))
     fast = tokenizers.Tokenizer(_library(tokenizers.models.BPE, vocabulary, merges, path=merges_path))
     fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     fast.decoder = decoders.ByteLevel()
-    _add_declared(fast, settings, vocabulary_path.parent)
+    declared.add_tokens(fast, settings, vocabulary_path.parent)
     # What no merge makes was put there by name, so `<s>` learnt from a web page is not taken for a special token.
     made = {left + right for left, right in merges}
-    roles = _roles(settings, fast.get_vocab(), {token for token in fast.get_vocab() if token not in made},
-                   vocabulary_path.parent)
-    tokenizer_class = _class(settings)
+    named = {token for token in fast.get_vocab() if token not in made}
+    roles = declared.roles(settings, fast.get_vocab(), named, vocabulary_path.parent)
+    tokenizer_class = declared.class_name(settings)
     known = {role: (token, fast.token_to_id(token)) for role, token in roles.items()}
     roberta = tokenizer_class.startswith(ROBERTA_CLASSES) if tokenizer_class else True
     if roberta and roles.get("bos") == "<s>" and roles.get("eos") == "</s>":
@@ -157,27 +147,28 @@ def _read_byte_bpe(vocabulary_path, merges_path):
         fast.post_processor = processors.RobertaProcessing(sep=known["eos"], cls=known["bos"], add_prefix_space=prefix)
     else:
         _add_template(fast, known, settings.get("add_bos_token"), settings.get("add_eos_token"))
-    return {"kind": "byte-bpe", "fast": fast, "roles": roles, **_common(settings, "byte-bpe")}
+    return {"kind": "byte-bpe", "fast": fast, "roles": roles, **declared.common(settings, "byte-bpe")}
 
 
 def _read_wordpiece(path):
-    settings = _settings(path.parent)
+    settings = declared.read(path.parent)
     vocabulary = _lines(path)
-    unknown = _content(settings.get("unk_token")) or "[UNK]"
+    unknown = settings.get("unk_token") or "[UNK]"
     if unknown not in vocabulary:
-        raise ValueError(f"{path} does not hold {unknown}; a WordPiece vocabulary has one token a line, {unknown} among them.")
+        raise ValueError(f"{path} does not hold {unknown}. A WordPiece vocabulary has one token a line, this one among "
+                         "them. Is it a file of another kind?")
     lowercase = settings.get("do_lower_case")
     if lowercase is None:  # BERT's uncased vocabularies have no upper case outside the special tokens
         lowercase = not any(token != token.lower() for token in vocabulary if not token.startswith("["))
     fast = wordpiece(vocabulary, unknown, lowercase, settings.get("strip_accents"),
                      settings.get("tokenize_chinese_chars", True))
-    _add_declared(fast, settings, path.parent)
-    roles = _roles(settings, fast.get_vocab(), set(fast.get_vocab()) - {"<unk>", "<|endoftext|>", "<s>", "</s>"},
-                   path.parent)
+    declared.add_tokens(fast, settings, path.parent)
+    bracketed = {token for token in fast.get_vocab() if token.startswith("[")}
+    roles = declared.roles(settings, fast.get_vocab(), bracketed, path.parent)
     if "cls" in roles and "sep" in roles:
         cls, sep = ((roles[role], fast.token_to_id(roles[role])) for role in ("cls", "sep"))
         bert_template(fast, cls, sep)
-    return {"kind": "wordpiece", "fast": fast, "roles": roles, **_common(settings, "wordpiece")}
+    return {"kind": "wordpiece", "fast": fast, "roles": roles, **declared.common(settings, "wordpiece")}
 
 
 def wordpiece(vocabulary, unknown="[UNK]", lowercase=True, strip_accents=None, chinese=True):
@@ -195,31 +186,31 @@ def wordpiece(vocabulary, unknown="[UNK]", lowercase=True, strip_accents=None, c
 def bert_template(fast, cls, sep):
     """[CLS] text [SEP], and [CLS] text [SEP] second [SEP]; (token, id) pairs."""
     from tokenizers.processors import TemplateProcessing
-    fast.post_processor = TemplateProcessing(single=f"{cls[0]} $A {sep[0]}", pair=f"{cls[0]} $A {sep[0]} $B:1 {sep[0]}:1",
-                                             special_tokens=[cls, sep])
+    fast.post_processor = TemplateProcessing(
+        single=f"{cls[0]} $A {sep[0]}", pair=f"{cls[0]} $A {sep[0]} $B:1 {sep[0]}:1", special_tokens=[cls, sep])
 
 
 def _read_sentencepiece(path):
     model = _sentencepiece_bytes(path)
     pieces = _pieces(model)
-    settings = _settings(path.parent)
+    settings = declared.read(path.parent)
     import sentencepiece
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     ids = {"bos": processor.bos_id(), "eos": processor.eos_id(), "unk": processor.unk_id(), "pad": processor.pad_id()}
     roles = {role: pieces[index] for role, index in ids.items() if index >= 0}
-    tokenizer_class = _class(settings).removesuffix("Fast").removesuffix("Tokenizer")
+    tokenizer_class = declared.class_name(settings).removesuffix("Fast").removesuffix("Tokenizer")
     extra = []
     if tokenizer_class in ("T5", "MT5"):
         count = settings.get("extra_ids", 100)
         extra = [name for name in (f"<extra_id_{index}>" for index in reversed(range(count))) if name not in pieces]
-    roles.update(_roles(settings, {*pieces, *extra}, (), path.parent))
+    roles.update(declared.roles(settings, {*pieces, *extra}, (), path.parent))
     # A bare file declares no template. T5's layout is known by pad 0, eos 1, unk 2 and no bos.
     is_t5 = (ids["pad"], ids["eos"], ids["unk"], ids["bos"]) == (0, 1, 2, -1)
     begin, end = SENTENCEPIECE_TEMPLATES.get(tokenizer_class, (False, is_t5 and not tokenizer_class))
     begin, end = settings.get("add_bos_token", begin), settings.get("add_eos_token", end)
     template = ([ids["bos"]] if begin and ids["bos"] >= 0 else [], [ids["eos"]] if end and ids["eos"] >= 0 else [])
     return {"kind": "sentencepiece", "sentencepiece_model": model, "extra_pieces": extra, "template": template,
-            "roles": roles, **_common(settings, "sentencepiece")}
+            "roles": roles, **declared.common(settings, "sentencepiece")}
 
 
 # What lies in the files.
@@ -267,7 +258,8 @@ def _merges(path, vocabulary, vocabulary_path):
             continue
         pair = tuple(line.split(" "))
         if len(pair) != 2 or not all(pair):
-            raise ValueError(f"{path}, line {number}: a merge is two pieces with a space between. Received: {line[:80]!r}.")
+            raise ValueError(f"{path}, line {number}: a merge is two pieces with a space between. "
+                             f"Received: {line[:80]!r}.")
         for piece in (*pair, "".join(pair)):
             if piece not in vocabulary:
                 raise ValueError(f"{path}, line {number}: the merge {line!r} needs the piece {piece!r}, which "
@@ -288,8 +280,8 @@ def _lines(path):
             raise ValueError(f"{path}, line {number}: a WordPiece vocabulary has one token a line, without spaces. "
                              f"Received: {token[:80]!r}. Is it a file of another kind?")
         if token in vocabulary:
-            raise ValueError(f"{path}, line {number}: {token!r} is there twice (first in line {vocabulary[token] + 1}), so "
-                             "ids would be ambiguous.")
+            raise ValueError(f"{path}, line {number}: {token!r} is there twice (first in line "
+                             f"{vocabulary[token] + 1}), so ids would be ambiguous.")
         vocabulary[token] = number - 1
     return vocabulary
 
@@ -313,64 +305,6 @@ def _pieces(model):
     return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
 
 
-# tokenizer_config.json and its older companions.
-
-def _settings(folder):
-    settings = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        if (folder / name).exists():
-            settings.update(_json(folder / name))
-    if "added_tokens_decoder" not in settings and (folder / "added_tokens.json").exists():
-        settings["added_tokens_decoder"] = {str(index): {"content": token, "special": True}
-                                            for token, index in _json(folder / "added_tokens.json").items()}
-    return settings
-
-
-def _common(settings, kind):
-    split = settings.get("split_special_tokens")
-    keep = ("model_max_length", "chat_template", "extra_ids", "additional_special_tokens")
-    return {"recognises_special_tokens": kind == "wordpiece" if split is None else not split,
-            "settings": {name: settings[name] for name in keep if name in settings}}
-
-
-def _class(settings):
-    name = settings.get("tokenizer_class") or ""
-    return "" if name in ("PreTrainedTokenizerFast", "TokenizersBackend") else name
-
-
-def _content(token):
-    """A token is written as itself or as {"content": token, ...}."""
-    return token.get("content") if isinstance(token, dict) else token
-
-
-def _roles(settings, vocabulary, candidates, folder):
-    """role -> token: what the settings say, and the conventions among `candidates`."""
-    roles = {}
-    for role in ROLES:
-        token = _content(settings.get(f"{role}_token"))
-        if token is not None and token not in vocabulary:
-            raise ValueError(f"{folder / 'tokenizer_config.json'} names {token!r} as `{role}_token`, but the vocabulary does "
-                             "not hold it.")
-        if token is None and f"{role}_token" not in settings:
-            token = next((name for name in CONVENTIONS[role] if name in candidates and name in vocabulary), None)
-        if token is not None:
-            roles[role] = token
-    return roles
-
-
-def _add_declared(fast, settings, folder):
-    """The tokens that were added to a vocabulary after its training, at the ids they were given."""
-    import tokenizers
-    declared = settings.get("added_tokens_decoder") or {}
-    for index, entry in sorted((int(index), entry) for index, entry in declared.items()):
-        token = entry["content"]
-        if fast.token_to_id(token) is None:
-            fast.add_tokens([tokenizers.AddedToken(token, special=entry.get("special", False), normalized=False)])
-        if fast.token_to_id(token) != index:
-            raise ValueError(f"{folder / 'tokenizer_config.json'} gives {token!r} the id {index}, but by the vocabulary it "
-                             f"is {fast.token_to_id(token)}.")
-
-
 def _add_template(fast, known, begin, end):
     from kzoo.sentencepiece_conversion import template
     before = [known["bos"]] if begin and "bos" in known else []
@@ -386,7 +320,7 @@ def _library(call, *arguments, path):
     except BaseException as error:
         if isinstance(error, (KeyboardInterrupt, SystemExit, MemoryError)):
             raise
-        raise ValueError(f"{path} cannot be read as a tokenizer ({_first_line(error)}). The file is damaged or was made for "
+        raise ValueError(f"{path} cannot be read as a tokenizer ({_first_line(error)}). It is damaged, or was made for "
                          "another version.") from error
 
 

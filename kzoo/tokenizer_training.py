@@ -47,7 +47,7 @@ class _Stream:
                 try:
                     text.encode("utf-8")
                 except UnicodeEncodeError as error:
-                    raise ValueError(f"The text at index {index} of `texts` holds half of a surrogate pair at character "
+                    raise ValueError(f"The text at index {index} of `texts` holds half of a surrogate pair at "
                                      f"{error.start}, which is no character.") from None
                 if text:
                     self.found = True
@@ -80,7 +80,8 @@ def _train_character(stream, vocabulary_size):
     kept = sorted(counts)
     if vocabulary_size is not None and len(kept) + 1 > vocabulary_size:
         if vocabulary_size < 2:
-            raise ValueError(f"`vocabulary_size` must be at least 2: <unk> and a character. Received: {vocabulary_size}.")
+            raise ValueError("`vocabulary_size` must be at least 2: <unk> and a character. "
+                             f"Received: {vocabulary_size}.")
         common = sorted(counts, key=lambda character: (-counts[character], character))
         kept = sorted(common[:vocabulary_size - 1])
     vocabulary = {token: index for index, token in enumerate(["<unk>", *kept])}
@@ -112,8 +113,8 @@ def _train_wordpiece(stream, vocabulary_size):
     stream.run(fast.train_from_iterator, stream, trainer)
     found = fast.get_vocab_size()
     if found > size:
-        raise ValueError(f"`vocabulary_size` must be at least {found} for WordPiece on this text: its characters (each at "
-                         f"the start of a word and inside one) and {len(BERT_TOKENS)} special tokens. Received: {size}.")
+        raise ValueError(f"`vocabulary_size` must be at least {found} for WordPiece on this text: its characters (at "
+                         f"the start of words and inside) and {len(BERT_TOKENS)} special tokens. Received: {size}.")
     cls, sep = ((token, fast.token_to_id(token)) for token in ("[CLS]", "[SEP]"))
     bert_template(fast, cls, sep)
     return {"fast": fast, "roles": dict(zip(("pad", "unk", "cls", "sep", "mask"), BERT_TOKENS, strict=True))}
@@ -155,7 +156,7 @@ def _lines(texts):
 def _size_error(message, size):
     largest = re.search(r"value <= (\d+)", message)
     if largest:
-        return (f"`vocabulary_size` {size} is more than this text can fill. The largest is {largest[1]}; or give more text.")
+        return f"`vocabulary_size` {size} is more than this text can fill. The largest is {largest[1]}."
     smallest = re.search(r"required_chars\. (\d+) vs (\d+)", message)
     if smallest:
         return (f"`vocabulary_size` must be at least {smallest[2]} for SentencePiece on this text: its characters, 256 "
