@@ -38,8 +38,7 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except KeyboardInterrupt:
-        resume = "; the same command with --resume goes on from the last checkpoint" if "train" in argv[:1] else ""
-        return _say(f"interrupted{resume}", INTERRUPTED, argv)
+        return _say("interrupted", INTERRUPTED, argv)
     except CheckFailed as error:
         return _say(str(error), 1, argv)
     except Exception as error:

@@ -95,5 +95,16 @@ def given(args, names):
     return {name: getattr(args, name) for name in names if hasattr(args, name)}
 
 
+def is_bundle(path):
+    """Whether a folder is a bundle, and no run or checkpoint."""
+    return (pathlib.Path(path) / "manifest.json").is_file()
+
+
+def add_runtime(parser):
+    parser.add_argument("--runtime", default=ABSENT, metavar="NAME",
+                        help="of a bundle: keras, savedmodel, onnx or tflite")
+    parser.add_argument("--variant", default=ABSENT, metavar="NAME", help="of a bundle: for example int8")
+
+
 def add_json(parser):
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -1,8 +1,7 @@
 """`kzoo run`: text in, the model's answer out, from a run or from any runtime of a bundle."""
-import pathlib
 import sys
 
-from kzoo.cli.options import ABSENT, add_folder, add_json, given, number, whole_number
+from kzoo.cli.options import ABSENT, add_folder, add_json, add_runtime, given, is_bundle, number, whole_number
 from kzoo.cli.output import print_json
 
 # Names, limits and defaults are those of kzoo.tasks.options.GenerationOptions.
@@ -24,8 +23,7 @@ def add_commands(add):
     parser = add("run", run, "give texts to a run or a bundle and print its answers")
     add_folder(parser, "path", "RUN_OR_BUNDLE", "a run, a checkpoint folder or a bundle")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="what to answer; - reads lines from standard input")
-    parser.add_argument("--runtime", default=ABSENT, metavar="NAME", help="keras, savedmodel, onnx or tflite")
-    parser.add_argument("--variant", default=ABSENT, metavar="NAME", help="for example int8")
+    add_runtime(parser)
     for name, (kind, meaning) in GENERATION.items():
         parser.add_argument(f"--{name}", default=ABSENT, help=meaning, **kind)
     parser.add_argument("--stop", action="append", default=ABSENT, metavar="TEXT",
@@ -53,7 +51,7 @@ def run(args):
 
 def open_model(path, **choice):
     """A session of a bundle, or the live model of a run or checkpoint."""
-    if (pathlib.Path(path) / "manifest.json").is_file():
+    if is_bundle(path):
         from kzoo.export import open_bundle
 
         return open_bundle(path, **choice)

@@ -2,7 +2,7 @@
 import math
 import pathlib
 
-from kzoo.cli.options import add_folder, add_json
+from kzoo.cli.options import add_folder, add_json, is_bundle
 from kzoo.cli.output import counted, file_size, print_fields, print_json, print_table
 from kzoo.files import read_json
 
@@ -60,7 +60,7 @@ def describe(path):
     Raises: ValueError if `path` is none of the three, or is one and damaged.
     """
     folder = pathlib.Path(path)
-    if (folder / "manifest.json").is_file():
+    if is_bundle(folder):
         found = _describe_bundle(folder)
     elif (folder / "config.json").is_file():
         found = _describe_weights(folder)

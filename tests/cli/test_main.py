@@ -68,14 +68,6 @@ def test_debug_adds_the_traceback(monkeypatch, capsys, words):
     assert "Traceback (most recent call last)" in err and lines(err)[-1] == "kzoo: broken"
 
 
-def test_an_interrupted_training_says_how_to_go_on(monkeypatch, capsys, tmp_path):
-    (tmp_path / "a.txt").write_text("text")
-    monkeypatch.setattr("kzoo.cli.train.train", failing(KeyboardInterrupt()))
-    status = main(["train", "x", "--task", "text-generation", "--data", str(tmp_path / "a.txt"), "--out", "run"])
-    assert status == 130
-    assert len(lines(capsys.readouterr().err)) == 1
-
-
 def test_a_warning_is_one_line(run_list, capsys):
     assert run_list(lambda args: warnings.warn("no effect", stacklevel=1)) == 0
     assert capsys.readouterr().err == "kzoo: warning: no effect\n"
