@@ -34,6 +34,13 @@ def load_tokenizer(path):
     return Tokenizer(**tokenizer_files.read(path))
 
 
+def find_tokenizer(folder):
+    """Whether a folder holds a file that `load_tokenizer` would read; it may still be damaged."""
+    folder = pathlib.Path(folder)
+    names = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
+    return any((folder / name).is_file() for name in names) or any(folder.glob("*.model"))
+
+
 def train_tokenizer(kind, texts, vocabulary_size=None):
     """A tokenizer made from text.
 
