@@ -1,0 +1,131 @@
+"""How to train: every number and switch of a run, checked before any work."""
+import dataclasses
+import math
+import types
+import typing
+
+from kzoo.config import Config
+from kzoo.errors import unknown
+
+SCHEDULES = ("constant", "linear", "cosine", "inverse-sqrt")
+PRECISIONS = ("float16", "bfloat16")
+JIT = ("auto", "on", "off")
+DEFAULT_STEPS = 2000
+
+# What may differ between a run and its resumption: how it is computed, not what.
+FREE = ("jit", "deterministic")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(Config):
+    """The options of `train`. The defaults are those of nanoGPT's setting for a CPU.
+
+    Attributes:
+        validation_split: share of the text, from its end, held out where no validation file is given; 0 holds out nothing.
+        sequence_length: T, tokens in a window; None means the model's `max_sequence_length`.
+        steps, epochs: optimizer steps, or passes over the training text; None and None mean 2,000 steps.
+        batch_size: windows in a batch.
+        gradient_accumulation: batches whose mean gradient makes one step.
+        learning_rate: the highest, reached after the warm-up.
+        min_learning_rate: at the end of the schedule; None means a tenth of `learning_rate`.
+        warmup_steps: None means 100, or a tenth of the steps where that is less.
+        schedule: "constant", "linear", "cosine" or "inverse-sqrt"; see `WarmupSchedule`.
+        weight_decay: AdamW's decoupled decay, of matrices and embeddings only.
+        beta_1, beta_2: AdamW's memory of the gradient and of its square.
+        clip_norm: gradients longer than this, all taken together, are shortened to it; 0 switches it off.
+        label_smoothing: see `TokenCrossEntropy`.
+        mixed_precision: "float16" or "bfloat16": compute in it, keep weights in float32; None computes in float32.
+        jit: "on" compiles the step with XLA, "off" does not, "auto" decides by device and says so.
+        seed: of fresh weights, the order of the data and dropout.
+        deterministic: the same bits on every run on one machine; somewhat slower.
+        interval: steps between two checkpoints, each with a validation and a row in the log.
+        validation_tokens: at most so many, spread evenly, are looked at in a validation along the way.
+    """
+    validation_split: float = 0.1
+    sequence_length: int | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int = 12
+    gradient_accumulation: int = 1
+    learning_rate: float = 1e-3
+    min_learning_rate: float | None = None
+    warmup_steps: int | None = None
+    schedule: str = "cosine"
+    weight_decay: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    clip_norm: float = 1.0
+    label_smoothing: float = 0.0
+    mixed_precision: str | None = None
+    jit: str = "auto"
+    seed: int = 0
+    deterministic: bool = False
+    interval: int = 250
+    validation_tokens: int = 131_072
+
+    def check(self):
+        for field in ("sequence_length", "steps", "epochs", "batch_size", "gradient_accumulation", "interval",
+                      "validation_tokens"):
+            value = getattr(self, field)
+            self.require(value is None or value >= 1, field, "must be at least 1")
+        for field in ("learning_rate", "min_learning_rate", "weight_decay", "clip_norm", "beta_1", "beta_2",
+                      "label_smoothing", "validation_split"):
+            value = getattr(self, field)
+            self.require(value is None or math.isfinite(value) and value >= 0, field, "must be a number of at least 0")
+        for field in ("beta_1", "beta_2", "label_smoothing", "validation_split"):
+            self.require(getattr(self, field) < 1, field, "must be below 1")
+        self.require(self.learning_rate > 0, "learning_rate", "must be above 0")
+        self.require(0 <= self.seed < 1 << 32, "seed", "must be at least 0 and below 2**32")
+        self.require(self.steps is None or self.epochs is None, "epochs", "and `steps` exclude each other; give one")
+        self.require(self.min_learning_rate is None or self.min_learning_rate <= self.learning_rate,
+                     "min_learning_rate", f"must be at most `learning_rate` ({self.learning_rate})")
+        self.require(self.warmup_steps is None or self.warmup_steps >= 0, "warmup_steps", "must be at least 0")
+        self.require(None in (self.warmup_steps, self.steps) or self.warmup_steps < self.steps,
+                     "warmup_steps", f"must be below `steps` ({self.steps})")
+        for field, names in (("schedule", SCHEDULES), ("jit", JIT), ("mixed_precision", (*PRECISIONS, None))):
+            if getattr(self, field) not in names:
+                raise ValueError(unknown(f"`{field}`", getattr(self, field), names))
+
+    def resolve(self, sequence_length, steps_per_epoch):
+        """The same options with every None that depends on the model or the text filled in."""
+        steps = self.steps or (self.epochs * steps_per_epoch if self.epochs else DEFAULT_STEPS)
+        warmup = min(100, steps // 10) if self.warmup_steps is None else self.warmup_steps
+        minimum = self.learning_rate / 10 if self.min_learning_rate is None else self.min_learning_rate
+        return self.replace(sequence_length=sequence_length, steps=steps, epochs=None, warmup_steps=warmup,
+                            min_learning_rate=minimum, interval=min(self.interval, steps))
+
+    def identity(self):
+        """The options that decide which weights come out."""
+        return {name: value for name, value in self.to_dict().items() if name not in FREE}
+
+
+def parse_overrides(config_class, overrides):
+    """Config fields by name; words, as they come from a command line, become values of the field's type.
+
+    Raises: ValueError for an unknown field, or a word that is no value of its type.
+    """
+    hints = typing.get_type_hints(config_class)
+    result = {}
+    for name, value in (overrides or {}).items():
+        if name not in config_class.field_names():
+            raise ValueError(unknown(f"{config_class.__name__} field", name, config_class.field_names()))
+        result[name] = _read_word(name, value, hints[name]) if isinstance(value, str) else value
+    return result
+
+
+def _read_word(name, word, hint):
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if type(None) in options and word.lower() == "none":
+        return None
+    if bool in options and word.lower() in ("true", "false"):
+        return word.lower() == "true"
+    for kind in (int, float):
+        if kind in options:
+            try:
+                return kind(word)
+            except ValueError:
+                continue
+    if str in options:
+        return word
+    wanted = " or ".join("None" if option is type(None) else option.__name__ for option in options)
+    raise ValueError(f"`{name}` must be {wanted}. Received: {word!r}.")

@@ -1,0 +1,134 @@
+"""Where the model and the tokenizer of a run come from."""
+import contextlib
+import dataclasses
+import os
+import pathlib
+import random
+
+from kzoo.registry import get_preset, get_task_class
+from kzoo.saving import check_vocabulary, create, load
+from kzoo.tokenizers import KINDS, Tokenizer, load_tokenizer, train_tokenizer
+from kzoo.training.options import parse_overrides
+from kzoo.training.text_files import read_pieces
+
+
+class ModelSource:
+    """A preset to build, a folder to load, or a model that is there.
+
+    Args:
+        model: preset name, folder, or task model.
+        task: what it shall do.
+        overrides: config fields, for a preset.
+        precision: "float16", "bfloat16" or None.
+
+    Raises: ValueError, TypeError or OSError for anything unknown or inconsistent, before any work.
+    """
+
+    def __init__(self, model, task, overrides, precision):
+        self.task = task
+        self._dtype = f"mixed_{precision}" if precision else None
+        self._preset = self._model = None
+        if isinstance(model, (str, os.PathLike)) and not _is_folder(model):
+            family, row = get_preset(str(model))
+            get_task_class(task, family)
+            self.name = f"preset {model}"
+            self._preset = str(model)
+            self.overrides = parse_overrides(family.config, overrides)
+            self.config = row.config.replace(**self.overrides)
+            self.tokenizer = None
+            return
+        if overrides:
+            raise ValueError("`overrides` change the config of a preset; a trained model keeps the one it has.")
+        if isinstance(model, (str, os.PathLike)):
+            self.name = f"folder {pathlib.Path(model).resolve()}"
+            model = load(model, task=task, dtype=self._dtype)
+        else:
+            if not hasattr(model, "config") or not hasattr(model, "task"):
+                raise TypeError("`model` must be the name of a preset, a folder, or a kzoo model. "
+                                f"Received: {type(model).__name__}.")
+            if precision and model.dtype_policy.name != self._dtype:
+                raise ValueError("`mixed_precision` is decided when a model is made: give a preset or a folder, or make "
+                                 f"the model with dtype={self._dtype!r}.")
+            if model.task != task:
+                raise ValueError(f"The model's task is {model.task!r}, not {task!r}.")
+            self.name = f"object {type(model).__name__}"
+        self._model, self.config, self.tokenizer = model, model.config, model.tokenizer
+
+    def size(self, tokenizer, sequence_length):
+        """The config for a tokenizer and a window length, filled into a preset or checked against a model."""
+        if self._preset:
+            changes = {}
+            if "vocabulary_size" not in self.overrides:
+                changes["vocabulary_size"] = tokenizer.vocabulary_size
+            if sequence_length and "max_sequence_length" not in self.overrides:
+                changes["max_sequence_length"] = sequence_length
+            self.config = self.config.replace(**changes)
+        check_vocabulary(self.config, tokenizer)
+        if sequence_length and sequence_length > self.config.max_sequence_length:
+            raise ValueError(f"`sequence_length` ({sequence_length}) must be at most the model's `max_sequence_length` "
+                             f"({self.config.max_sequence_length}).")
+        return self.config
+
+    def make(self, tokenizer, seed):
+        """The model with its tokenizer; fresh weights and dropout are drawn from `seed`."""
+        if self._preset:
+            with seeded(seed):
+                self._model = create(self._preset, self.task, tokenizer, self._dtype, **self.config.to_dict())
+        self._model.tokenizer = tokenizer
+        return self._model
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSource:
+    """A kind to train, or a tokenizer that is there.
+
+    Attributes:
+        kind, vocabulary_size: what to train; None if it is not trained.
+        tokenizer: the one that is there, or None.
+    """
+    kind: str | None = None
+    vocabulary_size: int | None = None
+    tokenizer: Tokenizer | None = None
+
+    @classmethod
+    def read(cls, tokenizer, vocabulary_size, model):
+        """From what was asked for: a kind, a path, a Tokenizer, or None for the model's own, else byte-bpe."""
+        tokenizer = tokenizer or model.tokenizer or "byte-bpe"
+        if isinstance(tokenizer, str) and tokenizer in KINDS:
+            if vocabulary_size is not None and (type(vocabulary_size) is not int or vocabulary_size < 2):
+                raise ValueError(f"`vocabulary_size` must be a whole number of at least 2. Received: {vocabulary_size!r}.")
+            return cls(tokenizer, vocabulary_size)
+        if vocabulary_size is not None:
+            raise ValueError("`vocabulary_size` is for a tokenizer that is trained on the data; this one has "
+                             "its vocabulary. Leave it out.")
+        if isinstance(tokenizer, (str, os.PathLike)):
+            if not pathlib.Path(tokenizer).exists():
+                raise FileNotFoundError(f"The tokenizer {tokenizer} is neither a file or folder nor one of: "
+                                        f"{', '.join(KINDS)}.")
+            tokenizer = load_tokenizer(tokenizer)
+        return cls(tokenizer=tokenizer)
+
+    def identity(self):
+        """What a resumed run must give again."""
+        if self.tokenizer is not None:
+            return {"fingerprint": self.tokenizer.fingerprint}
+        return {"kind": self.kind, "vocabulary_size": self.vocabulary_size}
+
+    def make(self, text):
+        """The tokenizer, trained on all of `text` where it has to be."""
+        return self.tokenizer or train_tokenizer(self.kind, read_pieces(text), self.vocabulary_size)
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """Keras draws the seeds of initializers and dropout from Python's generator; the caller's own state comes back."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _is_folder(model):
+    return pathlib.Path(model).is_dir()
