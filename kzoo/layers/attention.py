@@ -10,7 +10,11 @@ from kzoo.layers.projection import project
 
 __all__ = ["Attention", "dot_product_attention"]
 
+# The arguments that are objects of their own.
+PARTS = ("mask", "position", "pattern", "kernel_initializer", "output_initializer")
 
+
+@keras.saving.register_keras_serializable("kzoo")
 class Attention(keras.layers.Layer):
     """Multi-head attention built from parts.
 
@@ -96,3 +100,14 @@ class Attention(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, *args, **kwargs):
         return (*x_shape[:-1], self.hidden_dim), None
+
+    def get_config(self):
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS}
+        return {**super().get_config(), **parts, "num_heads": self.num_heads, "head_dim": self.head_dim,
+                "hidden_dim": self.hidden_dim, "num_key_value_heads": self.num_key_value_heads, "scale": self.scale,
+                "dropout": self.dropout.rate, "use_bias": self.use_bias}
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS}
+        return cls(**{**config, **parts})

@@ -24,7 +24,8 @@ def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, d
 
     Returns: tensor (B, T, H, D) in the dtype of `value`; softmax runs in float32.
     Raises: ValueError if `query` and `key` differ in head_dim, or the number of heads does not divide.
-    Source: Vaswani et al. 2017, equation 1 (arXiv 1706.03762); shared key heads: Ainslie et al. 2023 (arXiv 2305.13245).
+    Source: Vaswani et al. 2017, equation 1 (arXiv 1706.03762); shared key heads: Ainslie et al. 2023
+        (arXiv 2305.13245).
     """
     heads, key_heads, width = query.shape[2], key.shape[2], query.shape[3]
     if width != key.shape[3]:

@@ -4,8 +4,10 @@ import keras
 from kzoo.errors import unknown
 
 PLACEMENTS = ("pre", "post")
+LAYERS = ("attention", "feed_forward", "attention_norm", "feed_forward_norm")
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class TransformerBlock(keras.layers.Layer):
     """Attention, then feed-forward.
 
@@ -50,3 +52,12 @@ class TransformerBlock(keras.layers.Layer):
 
     def compute_output_shape(self, x_shape, *args, **kwargs):
         return x_shape, None
+
+    def get_config(self):
+        layers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in LAYERS}
+        return {**super().get_config(), **layers, "placement": self.placement, "dropout": self.dropout.rate}
+
+    @classmethod
+    def from_config(cls, config):
+        layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in LAYERS}
+        return cls(**{**config, **layers})

@@ -3,6 +3,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class TokenEmbedding(keras.layers.Layer):
     """One vector a token; the same table can read out logits (a tied output embedding).
 
@@ -37,3 +38,7 @@ class TokenEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.hidden_dim)
+
+    def get_config(self):
+        return {**super().get_config(), "vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim,
+                "initializer": keras.initializers.serialize(self.initializer)}

@@ -31,6 +31,7 @@ def get_activation(name):
     return ACTIVATIONS[name]
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class FeedForward(keras.layers.Layer):
     """activation(x W_up) W_down, or gated: (activation(x W_gate) * x W_up) W_down.
 
@@ -80,3 +81,9 @@ class FeedForward(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.hidden_dim)
+
+    def get_config(self):
+        return {**super().get_config(), "intermediate_dim": self.intermediate_dim, "hidden_dim": self.hidden_dim,
+                "activation": self.activation, "gated": self.gated, "use_bias": self.use_bias,
+                "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+                "output_initializer": keras.initializers.serialize(self.output_initializer)}

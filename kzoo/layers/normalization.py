@@ -24,6 +24,7 @@ def rms_normalization(x, scale, epsilon):
     return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + epsilon) * scale
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class LayerNormalization(keras.layers.Layer):
     """Layer normalisation with an explicit epsilon: families differ in it, and a wrong one is hard to see.
 
@@ -51,6 +52,7 @@ class LayerNormalization(keras.layers.Layer):
         return input_shape
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class RMSNormalization(keras.layers.Layer):
     """Root-mean-square normalisation: no centring, no offset.
 

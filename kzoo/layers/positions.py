@@ -65,6 +65,7 @@ def _count(size):
     return np.arange(size, dtype="int32") if isinstance(size, int) else ops.arange(size, dtype="int32")
 
 
+@keras.saving.register_keras_serializable("kzoo")
 class LearnedPositions(keras.layers.Layer):
     """One trained vector a position.
 
@@ -90,7 +91,12 @@ class LearnedPositions(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.hidden_dim)
 
+    def get_config(self):
+        return {**super().get_config(), "max_sequence_length": self.max_sequence_length,
+                "hidden_dim": self.hidden_dim, "initializer": keras.initializers.serialize(self.initializer)}
 
+
+@keras.saving.register_keras_serializable("kzoo")
 class SinusoidalPositions(keras.layers.Layer):
     """Fixed waves: PE[p, 2i] = sin(p / 10000^(2i/E)), PE[p, 2i+1] = cos of the same.
 
