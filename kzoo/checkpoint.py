@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from kzoo.tensor_files import TensorFolder, write_tensors
+from kzoo.tensor_files import FLOATS, write_tensors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Layout:
                 continue  # a file may leave out what is the default
             value = values[theirs]
             if name in self.values:
-                if value not in self.values[name]:
+                if not isinstance(value, str) or value not in self.values[name]:
                     raise ValueError(f"`{theirs}` in config.json is {value!r}; "
                                      f"supported are: {', '.join(self.values[name])}.")
                 value = self.values[name][value]
@@ -171,18 +171,38 @@ def variables_by_path(model):
             if "seed_generator" not in variable.path}
 
 
-def load_weights(model, folder, rows, num_layers, prefix=""):
-    """Set every variable of `model` from a folder of safetensors.
+def check_sizes(config, tensors):
+    """Refuse a config that is too large for the stored tensors, before memory is spent on building its model.
 
-    Raises: ValueError naming the tensor for anything missing, left over, of the wrong shape, or not finite;
-        nothing is set unless names and shapes of all fit.
+    Raises: ValueError naming the field.
     """
-    tensors = TensorFolder(folder)
+    if config.num_layers > len(tensors.names()):
+        raise ValueError(f"{tensors.folder}: config.json says `num_layers` is {config.num_layers}, and there are only "
+                         f"{len(tensors.names())} tensors.")
+    lengths = {length for name in tensors.names() for length in tensors.shape(name)}
+    for field, length in config.stored_axes().items():
+        if length not in lengths:
+            raise ValueError(f"{tensors.folder}: config.json asks for {length} as `{field}`, and no stored tensor has "
+                             "an axis of that length.")
+
+
+def load_weights(model, tensors, rows, num_layers, prefix=""):
+    """Set every variable of `model` from the tensors of a `TensorFolder`.
+
+    Raises: ValueError naming the tensor for anything missing, left over, of the wrong shape or type, or not finite;
+        nothing is set unless names, shapes and types of all fit.
+    """
+    folder = tensors.folder
     variables = variables_by_path(model)
     entries = expand(rows, num_layers)
-    stored = {_bare(name, prefix): name for name in tensors.names()}
+    stored = {}
+    for name in tensors.names():
+        if _bare(name, prefix) in stored:
+            raise ValueError(f"{tensors.where(name)} holds one tensor under two names: {name!r} and "
+                             f"{stored[_bare(name, prefix)]!r}.")
+        stored[_bare(name, prefix)] = name
     ignored = [_pattern(row.stored) for row in rows if isinstance(row, Ignore)]
-    known = {entry.stored for entry in entries}
+    known = {entry.stored for entry in entries if any(path in variables for path in entry.variables)}
     extra = [name for bare, name in stored.items()
              if bare not in known and not any(pattern.fullmatch(bare) for pattern in ignored)]
     if extra:
@@ -201,6 +221,9 @@ def load_weights(model, folder, rows, num_layers, prefix=""):
         if tensors.shape(name) != shape:
             raise ValueError(f"{tensors.where(name)}: tensor {name!r} has the shape {tensors.shape(name)}; "
                              f"the config asks for {shape}.")
+        if tensors.dtype(name) not in FLOATS:
+            raise ValueError(f"{tensors.where(name)}: tensor {name!r} has the type {tensors.dtype(name)}; "
+                             f"weights must be one of {', '.join(FLOATS)}.")
         plan.append((name, entry))
     covered = {path for _, entry in plan for path in entry.variables}
     unset = sorted(set(variables) - covered)
@@ -215,7 +238,7 @@ def load_weights(model, folder, rows, num_layers, prefix=""):
         for path, part in zip(entry.variables, np.split(array, np.cumsum(widths)[:-1], axis=-1), strict=True):
             if not entry.tied:
                 variables[path].assign(part)
-            elif not np.array_equal(np.asarray(tensors.read(stored[_owner(entries, path)])), part):
+            elif not np.array_equal(tensors.read(stored[_owner(entries, path)]), part):
                 raise ValueError(f"{tensors.where(name)}: tensor {name!r} differs from the one it is tied to; "
                                  "untied checkpoints of this family are not supported.")
 

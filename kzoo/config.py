@@ -33,6 +33,13 @@ class Config:
     def check(self):
         """Relations between fields; families override it."""
 
+    def stored_axes(self):
+        """Field -> length, for fields that are the length of an axis of some weight.
+
+        Where a checkpoint has no such axis, its config is refused before a model of that size is built.
+        """
+        return {}
+
     def require(self, condition, field, message):
         """Raise ValueError naming `field` and its value unless `condition` holds."""
         if not condition:

@@ -1,12 +1,13 @@
 """Make, save and load models: presets, kzoo's own folders, Hugging Face checkpoint folders."""
+import dataclasses
 import pathlib
 
-from kzoo.checkpoint import hugging_face_config, load_weights, native_rows, save_weights
+from kzoo.checkpoint import check_sizes, hugging_face_config, load_weights, native_rows, save_weights
 from kzoo.errors import unknown
 from kzoo.files import atomic_folder, read_json, write_json
-from kzoo.registry import families, get_family, get_preset
-from kzoo.tasks.task import build_task
-from kzoo.tensor_files import SINGLE
+from kzoo.registry import families, get_family, get_preset, get_task_class
+from kzoo.tasks.task import Task, build_task
+from kzoo.tensor_files import SINGLE, TensorFolder
 
 FORMATS = ("kzoo", "hugging_face")
 FORMAT_VERSION = 1
@@ -44,6 +45,8 @@ def save(model, path, format="kzoo", overwrite=False):
     """
     if format not in FORMATS:
         raise ValueError(unknown("format", format, FORMATS))
+    if not isinstance(model, Task):
+        raise TypeError(f"`model` must be a task model, as `kzoo.create` makes. Received: {type(model).__name__}.")
     config = config_dict(model, format)  # refuses what cannot be said before anything is written
     with atomic_folder(path, overwrite) as folder:
         write_model(model, folder, format, config)
@@ -82,27 +85,26 @@ def load(path, task=None, dtype=None):
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder. Give a kzoo run or a Hugging Face checkpoint folder.")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no config.json: it is neither a kzoo run nor a Hugging Face checkpoint.")
+        raise FileNotFoundError(f"{folder} holds no config.json: it is neither a kzoo run nor a Hugging Face "
+                                "checkpoint.")
     values = read_json(folder / "config.json")
-    tokenizer = _load_tokenizer(folder)
-    if "kzoo" in values:
-        family, config, saved_task = _read_native(folder, values["kzoo"])
-        model = build_task(family, config, task or saved_task, tokenizer=tokenizer, dtype=dtype)
-        rows, prefix = native_rows(model), ""
-    else:
-        family = _family_of(folder, values)
-        layout = family.hugging_face
-        config = layout.read_config(family.config, values)
-        model = build_task(family, config, task, tokenizer=tokenizer, dtype=dtype)
-        rows, prefix = task_rows(layout), layout.prefix
-    load_weights(model, folder, rows, config.num_layers, prefix)
+    native = "kzoo" in values
+    try:
+        family, config, saved_task = _read_native(values["kzoo"]) if native else _read_hugging_face(values)
+        get_task_class(saved_task, family)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+    tensors = TensorFolder(folder)
+    check_sizes(config, tensors)
+    model = build_task(family, config, task or saved_task, tokenizer=_load_tokenizer(folder), dtype=dtype)
+    layout = family.hugging_face
+    rows, prefix = (native_rows(model), "") if native else (task_rows(layout), layout.prefix)
+    load_weights(model, tensors, rows, config.num_layers, prefix)
     return model
 
 
 def task_rows(layout):
     """The layout's rows with variables as a task model names them, below its backbone."""
-    import dataclasses
-
     result = []
     for row in layout.rows:
         changes = {}
@@ -122,24 +124,29 @@ def check_vocabulary(config, tokenizer):
                          f"{config.vocabulary_size} rows. Set `vocabulary_size` to at least the former.")
 
 
-def _read_native(folder, values):
+def _read_native(values):
     if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
-        raise ValueError(f"{folder / 'config.json'} is of another format version than {FORMAT_VERSION}.")
-    try:
-        family = get_family(values["family"])
-        return family, family.config.from_dict(values["config"]), values["task"]
-    except KeyError as error:
-        raise ValueError(f"{folder / 'config.json'} lacks {error}.") from error
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{folder / 'config.json'}: {error}") from error
+        raise ValueError(f"it is of another format version than {FORMAT_VERSION}.")
+    missing = [name for name in ("family", "task", "config") if name not in values]
+    if missing:
+        raise ValueError(f"it lacks {missing[0]!r}.")
+    family = get_family(_text(values, "family"))
+    return family, family.config.from_dict(values["config"]), _text(values, "task")
 
 
-def _family_of(folder, values):
-    kind = values.get("model_type")
+def _read_hugging_face(values):
     known = {family.hugging_face.model_type: family for family in families().values()}
+    kind = _text(values, "model_type")
     if kind not in known:
-        raise ValueError(f"{folder / 'config.json'}: {unknown('model_type', kind, known)}")
-    return known[kind]
+        raise ValueError(unknown("model_type", kind, known))
+    family = known[kind]
+    return family, family.hugging_face.read_config(family.config, values), family.tasks[0]
+
+
+def _text(values, name):
+    if not isinstance(values.get(name), str):
+        raise TypeError(f"`{name}` must be a text. Received: {values.get(name)!r}.")
+    return values[name]
 
 
 def _load_tokenizer(folder):

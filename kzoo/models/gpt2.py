@@ -91,6 +91,11 @@ class GPT2Config(Config):
         self.require(self.position != "sinusoidal" or self.hidden_dim % 2 == 0, "position",
                      f"needs an even `hidden_dim` ({self.hidden_dim})")
 
+    def stored_axes(self):
+        axes = {"vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim,
+                "intermediate_dim": self.intermediate_dim or 4 * self.hidden_dim}
+        return {**axes, "max_sequence_length": self.max_sequence_length} if self.position == "learned" else axes
+
     def key_value_shape(self):
         """(K, D) of a layer's cache."""
         return self.num_key_value_heads or self.num_heads, self.hidden_dim // self.num_heads
