@@ -1,4 +1,6 @@
 """The few things that differ between Keras backends and that `keras.ops` does not cover."""
+import functools
+
 import keras
 
 
@@ -16,12 +18,14 @@ def compile_function(model, function, jit=None):
         import tensorflow as tf
 
         use_xla = gpu_available() if jit is None else jit
-        by_shape = {}  # one tf.function a shape: TensorFlow warns when one is traced often, which here is the plan
+        # One tf.function a shape, each of a callable of its own: TensorFlow warns when one is traced often, which here
+        # is the plan, and takes two functions for one if they share their code.
+        by_shape = {}
 
         def compiled(*arguments):
             key = tuple(tuple(tensor.shape) for tensor in tf.nest.flatten(arguments))
             if key not in by_shape:
-                by_shape[key] = tf.function(function, jit_compile=use_xla, autograph=False)
+                by_shape[key] = tf.function(functools.partial(function), jit_compile=use_xla, autograph=False)
             return by_shape[key](*arguments)
 
         return compiled

@@ -55,7 +55,7 @@ class Backbone(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(cls.config_class.from_dict(config.pop("config")), **config)
+        return cls(**{**config, "config": cls.config_class.from_dict(config["config"])})
 
 
 def check_inputs(inputs, required=("token_ids",)):

@@ -42,7 +42,8 @@ class LiveDecoder(TokenDecoder):
     def prefill(self, token_ids, padding_mask, max_new_tokens):
         rows, length = token_ids.shape
         batch = _round_up(rows, 1)
-        width = _round_up(length, 16)
+        # Not beyond the context; a prompt that is refuses to run, in words.
+        width = max(length, min(_round_up(length, 16), self.max_sequence_length))
         capacity = min(_round_up(length + max_new_tokens, 32), self.max_sequence_length) + width - length
         # Padded on the left like the prompts, with rows that repeat the last one.
         ids = np.zeros((batch, width), "int32")

@@ -44,7 +44,7 @@ class Task(keras.Model):
 
     @classmethod
     def from_config(cls, config):
-        return cls(keras.saving.deserialize_keras_object(config.pop("backbone")), **config)
+        return cls(**{**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])})
 
 
 def build_task(family, config, task=None, **kwargs):
