@@ -1,14 +1,16 @@
 """Bundles: a model as SavedModel, ONNX and TFLite, each verified, each opened as a session.
 
-Public names resolve on first use, so that running a bundle loads nothing that only writing one needs.
+Most public names resolve on first use, so that running a bundle loads nothing that only writing one needs.
 """
 import importlib as _importlib
 
+# Eager, because it has the name of its module: imported later, the module would take the function's place.
+from kzoo.export.verify import verify
+
 _NAMES = {
     "export": "kzoo.export.exporter",
-    "open_bundle": "kzoo.export.bundle",
+    "open_bundle": "kzoo.export.session",
     "read_bundle": "kzoo.export.artifact",
-    "verify": "kzoo.export.verify",
     "compare": "kzoo.export.verify",
     "Report": "kzoo.export.verify",
     "Session": "kzoo.export.session",
@@ -18,15 +20,12 @@ _NAMES = {
     "render_report": "kzoo.export.report",
 }
 
-__all__ = list(_NAMES)
+__all__ = ["verify", *_NAMES]
 
 
 def __getattr__(name):
     if name in _NAMES:
-        value = getattr(_importlib.import_module(_NAMES[name]), name)
-        # The submodule that was just loaded may have the same name as the function and would otherwise stand before it.
-        globals()[name] = value
-        return value
+        return getattr(_importlib.import_module(_NAMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

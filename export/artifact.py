@@ -34,7 +34,7 @@ class Artifact:
         files: every file of it, relative to the bundle.
         signatures: name -> what the file calls its inputs and outputs, as written.
         verification: dict of `passed` and `rows`.
-        record: what the export measured: seconds, peak_memory (bytes).
+        record: what the export measured: seconds, peak_memory (bytes), latency (see `kzoo.export.latency`).
     """
     runtime: str
     variant: str
@@ -69,6 +69,9 @@ class Bundle:
     manifest: dict
     files: dict
     artifacts: tuple
+
+    def __fspath__(self):
+        return str(self.folder)
 
     @property
     def task(self):
@@ -198,7 +201,7 @@ def _read_artifact(read, row, files):
         read.fail(f"the artifact {main!r} has none of its own files")
     return Artifact(runtime, read.text(row, "variant"), main, tuple(paths), read.field(row, "signatures", dict),
                     read.field(row, "verification", dict),
-                    {name: row[name] for name in ("seconds", "peak_memory") if name in row})
+                    {name: row[name] for name in ("seconds", "peak_memory", "latency") if name in row})
 
 
 class _Reader:

@@ -99,6 +99,6 @@ class OnnxSession(TextGenerationSession):
 
 def _value(array):
     """A runtime's value on the memory of `array`, which it keeps alive."""
-    if array.dtype.kind in "iu":
+    if array.dtype.kind in "iub":  # every whole number in the tables is int64, masks included
         array = array.astype("int64", copy=False)
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))

@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from kzoo.errors import unknown
+from kzoo.export.artifact import read_bundle
 from kzoo.export.signatures import forward_signature, signatures
 from kzoo.tasks.generate import TokenDecoder
 from kzoo.tasks.generate import generate as generate_tokens
@@ -95,6 +96,26 @@ class TextGenerationSession(Session, TokenDecoder):
     def __call__(self, inputs, **options):
         """The task's answer to a text, or to each of a list of texts."""
         return self.generate(inputs, **options)
+
+
+def open_bundle(path, runtime=None, variant="none", **options):
+    """A session on one artifact of a bundle, its files checked first.
+
+    Args:
+        path: the bundle's folder.
+        runtime: "onnx", "tflite", "savedmodel" or "keras"; None takes the first of these that the bundle has.
+        variant: its quantisation, "none" for float32.
+        options: of the runtime, for example `threads`.
+
+    Raises: FileNotFoundError or ValueError naming the file or field that is damaged, or the runtime or variant that
+        the bundle has not; ImportError naming the extra if the runtime is not installed.
+    """
+    bundle = read_bundle(path)
+    if runtime is not None and runtime not in RUNTIMES:
+        raise ValueError(unknown("runtime", runtime, RUNTIMES))
+    artifact = bundle.find(runtime, variant)
+    bundle.check_files([*bundle.shared_files(), *artifact.files])
+    return open_session(bundle, artifact, **options)
 
 
 def open_session(bundle, artifact, **options):

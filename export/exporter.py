@@ -1,0 +1,220 @@
+"""`export`: one model in, a verified bundle out."""
+import dataclasses
+import datetime
+import importlib.metadata
+import math
+import pathlib
+import platform
+import shutil
+import sys
+
+import kzoo
+from kzoo.errors import CheckFailed, unknown
+from kzoo.export.artifact import FORMAT_VERSION, GOLDEN, MANIFEST, Artifact, list_files, read_bundle
+from kzoo.export.extras import write_extras
+from kzoo.export.process import run_worker
+from kzoo.export.signatures import signatures, sizes_of
+from kzoo.export.target import TARGETS, get_target
+from kzoo.files import atomic_folder, check_target, write_atomic, write_json
+
+FORMATS = ("savedmodel", "onnx", "tflite")
+LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "onnxruntime", "tf2onnx", "ai-edge-litert", "tokenizers")
+
+
+def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, keep_failed=False, progress=None,
+           **sections):
+    """Write a bundle: the model in several file formats, each opened in its own runtime and compared with the model.
+
+    Every conversion and every comparison runs in a process of its own, one after the other.
+
+    Args:
+        model: a kzoo task model.
+        path: the folder to make.
+        formats: some of "savedmodel", "onnx", "tflite", and "keras" for the weights to train on.
+        quantize: variants to write: "none" for float32, and what the formats offer, for example "int8". A format
+            that lacks a variant is written in the others.
+        overwrite: replace an existing folder.
+        keep_failed: keep artifacts that fail verification.
+        progress: called with a line of text as the work goes on; None prints to stderr.
+        sections: more of the report, see `kzoo.export.report.render_report`: `history`, `samples`.
+
+    Returns: the `Bundle`; it can be given wherever a folder can.
+    Raises: ValueError for an unknown format or quantisation; FileExistsError if the folder exists; CheckFailed if an
+        artifact failed verification (the others are kept, the failed one goes unless `keep_failed`) or could not be
+        written at all (nothing is kept).
+    """
+    progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
+    check_target(path, overwrite)
+    plan = make_plan(formats, quantize)
+    if not hasattr(model, "backbone") or not hasattr(model, "task"):
+        raise TypeError("`model` must be a kzoo task model, as kzoo.create and kzoo.load make. "
+                        f"Received: {type(model).__name__}.")
+    with atomic_folder(path, overwrite) as folder:
+        folder = folder.resolve()
+        run, work = folder / ".run", folder / ".work"
+        manifest = describe(model)
+        write_reference(model, folder, run, progress)
+        write_shared(model, folder)
+        artifacts = []
+        for target, variant in plan:
+            artifacts.append(_convert(target, variant, folder, run, work / "convert", manifest, progress))
+        failed = {}
+        for i, artifact in enumerate(artifacts):
+            artifacts[i], rows = _check(artifact, folder, work / "check", manifest, progress)
+            if rows:
+                failed[artifact.name] = rows
+        if not keep_failed:
+            artifacts = [artifact for artifact in artifacts if artifact.name not in failed or _remove(folder, artifact)]
+        if not artifacts:
+            raise CheckFailed(f"{_complain(failed)} Nothing was kept.")
+        for used in (run, work):
+            shutil.rmtree(used, ignore_errors=True)
+        artifacts = [dataclasses.replace(artifact, files=(*artifact.files, *write_extras(
+            model, folder, artifact.runtime, artifact.variant))) for artifact in artifacts]
+        finish(folder, manifest, artifacts, sections)
+    if failed:
+        kept = "It was kept as asked" if keep_failed else "It was removed"
+        raise CheckFailed(f"{_complain(failed)} {kept}; the bundle is in {path}.")
+    progress(f"{path}: {len(artifacts)} artifacts, all verified")
+    return read_bundle(path)
+
+
+def make_plan(formats, quantize):
+    """(target, variant) pairs in the order of writing.
+
+    Raises: ValueError for an unknown name, for a variant that none of the formats has, and for a format that has
+        none of the variants.
+    """
+    formats, quantize = _names("formats", formats), _names("quantize", quantize)
+    for name in formats:
+        if name not in TARGETS:
+            raise ValueError(unknown("format", name, TARGETS))
+    targets = [get_target(name) for name in TARGETS if name in formats]
+    offered = list(dict.fromkeys(variant for target in targets for variant in target.quantisations))
+    for variant in quantize:
+        if variant not in offered:
+            raise ValueError(unknown("quantisation", variant, offered))
+    plan = [(target, variant) for target in targets for variant in target.quantisations if variant in quantize]
+    for target in targets:
+        if not any(target is planned for planned, _ in plan):
+            target.check(quantize[0])
+    return plan
+
+
+def _names(argument, values):
+    values = [values] if isinstance(values, str) else list(values)
+    if not values:
+        raise ValueError(f"`{argument}` is empty; name at least one.")
+    return list(dict.fromkeys(values))
+
+
+def describe(model):
+    """The manifest's fields about the model and what wrote it."""
+    versions = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"format": FORMAT_VERSION, "kzoo": kzoo.__version__, "versions": versions,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "family": model.family.name, "task": model.task,
+            "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+            "config": model.config.to_dict(), "sizes": sizes_of(model.config)}
+
+
+def write_reference(model, folder, run, progress):
+    """The run folder that conversions start from, and the live model's answers."""
+    from kzoo.export.golden import record_golden, save_golden
+    from kzoo.export.keras_session import KerasSession
+    from kzoo.saving import load, save
+
+    progress("recording what the model says")
+    save(model, run)
+    if model.dtype_policy.name != "float32":
+        # Files hold float32; a mixed-precision model is compared by its float32 weights, not by its rounding.
+        model = load(run, dtype="float32")
+    save_golden(folder / GOLDEN, record_golden(KerasSession(model)))
+
+
+def write_shared(model, folder):
+    """Configs and tokenizer, which every runtime reads."""
+    from kzoo.export.genai import hugging_face_files
+
+    for name, value in hugging_face_files(model).items():
+        write_json(folder / name, value)
+    if model.tokenizer is not None:
+        model.tokenizer.save(folder)
+
+
+def _convert(target, variant, folder, run, work, manifest, progress):
+    """Write one artifact."""
+    place = target.path(variant)
+    name = Artifact(target.name, variant, place, ()).name
+    progress(f"{name}: converting")
+    result = run_worker(f"converting to {name}", work, command="convert", format=target.name, quantize=variant,
+                        run=str(run), bundle=str(folder))
+    files = result["files"]
+    size = sum((folder / file).stat().st_size for file in files)
+    peak = f", peak memory {result['peak_memory'] / 1e9:.1f} GB" if result["peak_memory"] else ""
+    progress(f"{name}: {size / 1e6:.1f} MB in {result['seconds']:.0f} s{peak}")
+    forms = signatures(manifest["task"], target.name, manifest["sizes"])
+    return Artifact(target.name, variant, place, tuple(files),
+                    {form.name: form.to_dict() for form in forms.values() if not form.derived},
+                    record={"seconds": result["seconds"], "peak_memory": result["peak_memory"]})
+
+
+def _check(artifact, folder, work, manifest, progress):
+    """(the artifact with its verification, the rows that failed)."""
+    plain = {"runtime": artifact.runtime, "variant": artifact.variant, "file": artifact.file,
+             "files": list(artifact.files)}
+    result = run_worker(f"verifying {artifact.name}", work, command="check", artifact=plain, manifest=manifest,
+                        bundle=str(folder))
+    failed = [row for row in result["rows"] if not row["passed"]]
+    speed = result["latency"].get("tokens_per_second")
+    progress(f"{artifact.name}: {'FAILED' if failed else 'passed'} {len(result['rows']) - len(failed)} of "
+             f"{len(result['rows'])} checks" + (f", {speed:.0f} tokens/s" if speed else ""))
+    verification = {"passed": not failed, "rows": result["rows"]}
+    return dataclasses.replace(artifact, verification=verification,
+                               record={**artifact.record, "latency": result["latency"]}), failed
+
+
+def finish(folder, manifest, artifacts, sections):
+    """README, report and, last, the manifest, which lists them all."""
+    from kzoo.export.readme import render_readme
+    from kzoo.export.report import render_report
+
+    manifest = {**manifest, "artifacts": [artifact.to_dict() for artifact in artifacts]}
+    manifest["files"] = _rows(list_files(folder))
+    write_atomic(folder / "README.md", render_readme(manifest))
+    write_atomic(folder / "report.html", render_report(manifest, **sections))
+    manifest["files"] = _rows(list_files(folder))
+    write_json(folder / MANIFEST, manifest)
+
+
+def _rows(files):
+    return [{"path": path, "size": size, "sha256": digest} for path, (size, digest) in files.items()]
+
+
+def _remove(folder, artifact):
+    for name in artifact.files:
+        (folder / name).unlink(missing_ok=True)
+    main = folder / artifact.file
+    for left in (main, *main.parents):
+        if left == folder:
+            break
+        if left.is_dir() and not any(child.is_file() for child in left.rglob("*")):
+            shutil.rmtree(left)
+    return False
+
+
+def _complain(failed):
+    """What failed, in a sentence an artifact."""
+    sentences = []
+    for name, rows in failed.items():
+        row = rows[0]
+        value = f" ({row['value']:.2g}, limit {row['limit']:.2g})" if row["value"] and row["limit"] else ""
+        note = f": {row['note']}" if row["note"] else ""
+        more = f", and {len(rows) - 1} more checks" if len(rows) > 1 else ""
+        sentences.append(f"{name} failed verification: {row['check']}{value}{note}{more}.")
+    return " ".join(sentences)

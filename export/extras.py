@@ -1,0 +1,59 @@
+"""Files beside an artifact that some program wants there."""
+import pathlib
+
+from kzoo.export.artifact import main_file
+
+
+def write_extras(model, folder, runtime, variant):
+    """Write what belongs to one artifact besides the model.
+
+    Args:
+        model: the task model.
+        folder: the bundle being made, its tokenizer files in place.
+        runtime, variant: of the artifact.
+
+    Returns: the files written, relative to `folder`.
+    """
+    return [name for write in EXTRAS.get((model.task, runtime), ()) for name in write(model, folder, variant)]
+
+
+def _genai(model, folder, variant):
+    """onnxruntime-genai takes a folder with one config; it serves the first variant that is written."""
+    from kzoo.export.genai import genai_config
+    from kzoo.files import write_json
+
+    name = "onnx/genai_config.json"
+    if (folder / name).exists():
+        return []
+    write_json(folder / name, genai_config(model, variant))
+    return [name]
+
+
+def _tokenizer(model, folder, variant):
+    """onnxruntime-genai looks for the tokenizer beside its config."""
+    if model.tokenizer is None or (folder / "onnx" / "tokenizer.json").exists():
+        return []
+    before = set((folder / "onnx").iterdir())
+    model.tokenizer.save(folder / "onnx")
+    return sorted(f"onnx/{path.name}" for path in set((folder / "onnx").iterdir()) - before)
+
+
+def _litertlm(model, folder, variant):
+    """One file for phones. It holds a copy of the model; without a tokenizer there is none."""
+    from kzoo.export.litertlm import write_litertlm
+
+    if model.tokenizer is None:
+        return []
+    source = folder / main_file("tflite", variant)
+    place = source.with_suffix(".litertlm")
+    tokenizer = model.tokenizer
+    write_litertlm(source, folder, place, tokenizer.bos_id,
+                   [] if tokenizer.eos_id is None else [tokenizer.eos_id], model.config.max_sequence_length)
+    return [str(pathlib.PurePosixPath(place.relative_to(folder)))]
+
+
+# (task, runtime) -> what is written beside it.
+EXTRAS = {
+    ("text-generation", "onnx"): (_genai, _tokenizer),
+    ("text-generation", "tflite"): (_litertlm,),
+}
