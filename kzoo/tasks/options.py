@@ -1,6 +1,5 @@
 """What a caller may ask of generation, checked once. Imports neither Keras nor TensorFlow."""
 import dataclasses
-import math
 import warnings
 
 import numpy as np
@@ -61,11 +60,11 @@ class GenerationOptions(Config):
         self.require(self.num_beams >= 1, "num_beams", "must be at least 1")
         self.require(self.num_beams == 1 or not self.do_sample, "num_beams",
                      "must be 1 when do_sample=True: beams are searched, not drawn")
-        self.require(0 < self.temperature < math.inf, "temperature",
-                     "must be a finite number above 0 (for the likeliest token use do_sample=False)")
+        self.require(self.temperature > 0, "temperature",
+                     "must be above 0 (for the likeliest token use do_sample=False)")
         self.require(self.top_k >= 0, "top_k", "must be at least 0; 0 means all tokens")
         self.require(0 < self.top_p <= 1, "top_p", "must be above 0 and at most 1")
-        self.require(0 < self.repetition_penalty < math.inf, "repetition_penalty", "must be a finite number above 0")
+        self.require(self.repetition_penalty > 0, "repetition_penalty", "must be above 0")
         self.require(-10 <= self.length_penalty <= 10, "length_penalty", "must be between -10 and 10")
         self.require(self.seed is None or self.seed >= 0, "seed", "must be at least 0, or None")
         self.require(all(self.stop), "stop", "must hold texts of at least one character")

@@ -89,9 +89,10 @@ def together(lengths, max_new_tokens, context=None):
 def _encode(tokenizer, text):
     if tokenizer is None:
         raise ValueError("Text `inputs` need a tokenizer, and this model has none: pass token ids.")
-    ids = list(tokenizer.encode(text))
-    if ids and ids[-1] == tokenizer.eos_id and tokenizer.encode(text, add_special_tokens=False)[-1:] != ids[-1:]:
-        ids.pop()  # a tokenizer that closes texts must not close the one that is to be continued
+    ids = list(tokenizer.encode(text, add_special_tokens=False))
+    # Only the token that begins a text belongs here: BERT and T5 also close it, and it is to go on.
+    if tokenizer.bos_id is not None and tokenizer.encode(text)[:1] == [tokenizer.bos_id] != ids[:1]:
+        ids.insert(0, tokenizer.bos_id)
     return ids
 
 

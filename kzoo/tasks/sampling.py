@@ -71,11 +71,11 @@ def candidates(logits, temperature=1.0, top_k=0, top_p=1.0):
     Source: Holtzman et al. 2020, equation 2 (arXiv 1904.09751) for top-p.
     """
     ids = None
+    check_finite(logits.max())
     if 0 < top_k < len(logits):
         ids = np.flatnonzero(logits >= _kth_largest(logits, top_k))
         logits = logits[ids]
     if temperature != 1.0:
-        check_finite(logits.max())
         with np.errstate(over="ignore"):  # to -inf, which is right: a tiny temperature leaves only the largest
             logits = (logits - logits.max()) / max(temperature, float(np.finfo("float32").tiny))
     probabilities = softmax(logits)

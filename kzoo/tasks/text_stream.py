@@ -10,7 +10,7 @@ class TextStream:
     may be the beginning of a stop text. The pieces joined are the text before the first stop text.
 
     Args:
-        tokenizer: has `decode(ids, skip_special_tokens=True)`.
+        tokenizer: a `kzoo.tokenizers.Tokenizer`.
         prompt_ids: the prompt; its last tokens tell whether the first word begins with a space.
         stop: texts that end the stream.
     """
@@ -81,7 +81,9 @@ def _context(prompt_ids):
 
 
 def _decode(tokenizer, ids):
-    return tokenizer.decode([int(token_id) for token_id in ids], skip_special_tokens=True)
+    # A model's vocabulary may be padded beyond the tokenizer's; what lies there has no text.
+    ids = [int(token_id) for token_id in ids if token_id < tokenizer.vocabulary_size]
+    return tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def _find(text, stop, otherwise=None):
