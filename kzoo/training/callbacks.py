@@ -68,17 +68,20 @@ class ShowProgress(keras.callbacks.Callback):
         self.speed = speed
         self.interval = interval
         self.batches_per_step = batches_per_step
-        self.step = progress_start = 0
-        self._interval_start = progress_start
+        self._started = False
+        self._first = 0  # step of the interval that runs
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.step = self._interval_start = epoch * self.interval
+        self._first = epoch * self.interval
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step = self._interval_start + (batch + 1) // self.batches_per_step
-        self.speed.step(self.step)
-        if self.progress.due():
-            self.progress.update(self.step, describe(logs, self.speed.tokens_per_second()))
+        step = self._first + (batch + 1) // self.batches_per_step
+        self.speed.step(step)
+        if not self._started:  # the first step compiles
+            self._started = True
+            self.progress.start_clock(step)
+        elif self.progress.due():
+            self.progress.update(step, describe(logs, self.speed.tokens_per_second()))
 
     def on_epoch_end(self, epoch, logs=None):
         self.speed.pause()

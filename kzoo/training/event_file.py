@@ -1,7 +1,8 @@
 """TensorBoard's log format, written without TensorBoard, so that it is there on every backend.
 
 A file is a row of records: length (8 bytes), its checksum, the event, its checksum. An event is a protocol buffer with
-few fields, written out here by hand; a scalar is `Event{wall_time=1, step=2, summary=5{value=1{tag=1, simple_value=2}}}`.
+few fields, written out here by hand; a scalar, with the numbers of the fields, is
+`Event{wall_time=1, step=2, summary=5{value=1{tag=1, simple_value=2}}}`.
 
 Source: tensorflow/core/util/event.proto and lib/io/record_writer.cc in TensorFlow.
 """

@@ -37,7 +37,7 @@ def fit(model, corpus, options, folder, identity, logdir=None):
         require_determinism()
     optimizer = make_optimizer(options, model.trainable_variables)
     state = _state(model, optimizer)
-    step, history = _restore(folder / CHECKPOINTS, state)
+    step, history = _restore(folder / CHECKPOINTS, state, identity)
     write_log(folder / LOG, history)  # drops rows that an interrupted process wrote after its checkpoint
     scorer = WindowScorer(model, corpus.sequence_length) if corpus.valid is not None else None
     model.compile(optimizer=optimizer, loss=TokenCrossEntropy(options.label_smoothing), jit_compile=jit,
@@ -63,9 +63,10 @@ def fit(model, corpus, options, folder, identity, logdir=None):
             EndInterval(options.steps, options.interval, history, lambda done: _number(schedule(done)), tokens_per_step,
                         validate if scorer else None, save, folder / LOG, events, progress, speed)]
         for begin, end, length in _stretches(step, options.steps, options.interval):
-            model.fit(make_dataset(windows, begin * batches_per_step, end * batches_per_step),
-                      steps_per_epoch=length * batches_per_step, initial_epoch=begin // options.interval,
-                      epochs=begin // options.interval + (end - begin) // length, callbacks=callbacks, shuffle=False, verbose=0)
+            first = begin // options.interval
+            model.fit(make_dataset(windows, begin * batches_per_step, end * batches_per_step), shuffle=False,
+                      steps_per_epoch=length * batches_per_step, initial_epoch=first,
+                      epochs=first + (end - begin) // length, callbacks=callbacks, verbose=0)
     if events:
         events.close()
     return {
@@ -93,11 +94,13 @@ def _state(model, optimizer):
     return result
 
 
-def _restore(folder, state):
+def _restore(folder, state, identity):
     """(steps done, history) of the last checkpoint, its values put into `state`; (0, []) without one."""
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
         return 0, []
+    if checkpoint.metadata["identity"] != identity:
+        raise ValueError(f"{checkpoint.path} is of another run. Take it out of the folder.")
     checkpoint.restore(state)
     note(f"Resumed from step {checkpoint.metadata['step']:,}.")
     return checkpoint.metadata["step"], checkpoint.metadata["history"]

@@ -21,7 +21,7 @@ def make_optimizer(options, variables):
     """
     accumulate = options.gradient_accumulation
     optimizer = keras.optimizers.AdamW(
-        make_schedule(options), weight_decay=options.weight_decay, beta_1=options.beta_1, beta_2=options.beta_2,
+        make_schedule(options, accumulate), weight_decay=options.weight_decay, beta_1=options.beta_1, beta_2=options.beta_2,
         epsilon=1e-8, global_clipnorm=options.clip_norm or None,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None)
     optimizer.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) < 2])
@@ -31,10 +31,10 @@ def make_optimizer(options, variables):
     return optimizer
 
 
-def make_schedule(options):
-    """The learning rate as a function of the optimizer step."""
+def make_schedule(options, batches_per_step=1):
+    """The learning rate as a function of the optimizer step, or of the batch where a step has several."""
     return WarmupSchedule(options.schedule, options.learning_rate, options.min_learning_rate, options.warmup_steps,
-                          options.steps)
+                          options.steps, batches_per_step)
 
 
 def choose_jit(jit):
@@ -45,7 +45,7 @@ def choose_jit(jit):
         return jit == "on", f"XLA: {jit}, as asked for ({backend} on the {device})."
     if backend == "jax":
         return True, f"XLA: on, which is how JAX runs fast anywhere ({device})."
-    return True, f"XLA: on ({backend} on the {device}: faster steps after some seconds of compiling; --jit off skips it)."
+    return True, f"XLA: on ({backend} on the {device}: faster steps, after some seconds of compiling)."
 
 
 def require_determinism():

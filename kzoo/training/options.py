@@ -21,7 +21,7 @@ class TrainOptions(Config):
     """The options of `train`. The defaults are those of nanoGPT's setting for a CPU.
 
     Attributes:
-        validation_split: share of the text, from its end, held out where no validation file is given; 0 holds out nothing.
+        validation_split: share of the text, from its end, held out where no validation file is given; 0: nothing.
         sequence_length: T, tokens in a window; None means the model's `max_sequence_length`.
         steps, epochs: optimizer steps, or passes over the training text; None and None mean 2,000 steps.
         batch_size: windows in a batch.

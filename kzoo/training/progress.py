@@ -25,13 +25,17 @@ class Progress:
         self.title = title
         self.total = total
         self.unit = unit
-        self._start = start
-        self._begun = self._shown = time.monotonic()
         self._bar = self._task = None
+        self._shown = time.monotonic()
+        self.start_clock(start)
+
+    def start_clock(self, done):
+        """Estimate the time left from here on; what went before (compiling, say) does not come again."""
+        self._start, self._begun = done, time.monotonic()
 
     def __enter__(self):
         if sys.stderr.isatty():
-            self._bar, self._task = _rich_bar(self.title, self.total, self._start)
+            self._bar, self._task = _rich_bar(self.title, self.total, self._start)  # the bar has a clock of its own
             self._bar.start()
         return self
 

@@ -73,8 +73,8 @@ def check_same(folder, before, now):
     if different:
         told = "; ".join(f"{name} was {before.get(name)!r} and is now {now.get(name)!r}" for name in different[:3])
         more = f" (and {len(different) - 3} more)" if len(different) > 3 else ""
-        raise ValueError(f"{folder} cannot be resumed: {told}{more}. Give the run's own options and data, or start a new "
-                         "run in another folder.")
+        raise ValueError(f"{folder} cannot be resumed: {told}{more}. Give the run's own options and data, or start "
+                         "a new run in another folder.")
 
 
 def finish(folder, model, record, results):

@@ -24,12 +24,13 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         minimum: learning rate at the end; "constant" has no use for it.
         warmup_steps: w.
         steps: optimizer steps of the whole run.
+        batches_per_step: of gradient accumulation. Keras calls a schedule with the number of batches, not of steps.
 
     Source: cosine: nanoGPT's `get_lr`; inverse-sqrt: Vaswani et al. 2017, equation 3 (arXiv 1706.03762), scaled so
     that the peak is `peak`.
     """
 
-    def __init__(self, kind, peak, minimum, warmup_steps, steps):
+    def __init__(self, kind, peak, minimum, warmup_steps, steps, batches_per_step=1):
         if kind not in SCHEDULES:
             raise ValueError(unknown("schedule", kind, SCHEDULES))
         self.kind = kind
@@ -37,10 +38,11 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.minimum = minimum
         self.warmup_steps = warmup_steps
         self.steps = steps
+        self.batches_per_step = batches_per_step
 
-    def __call__(self, step):
-        """Learning rate of the step after `step` optimizer steps; float32."""
-        step = ops.cast(step, "float32")
+    def __call__(self, batch):
+        """Learning rate of the step that batch number `batch`, from 0, is part of; float32."""
+        step = ops.cast(batch // self.batches_per_step, "float32")
         warm = self.warmup_steps
         rising = self.peak * (step + 1) / (warm + 1)
         return ops.where(step < warm, rising, self._after_warmup(step))
@@ -56,4 +58,4 @@ class WarmupSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self):
         return {"kind": self.kind, "peak": self.peak, "minimum": self.minimum, "warmup_steps": self.warmup_steps,
-                "steps": self.steps}
+                "steps": self.steps, "batches_per_step": self.batches_per_step}

@@ -47,8 +47,8 @@ class ModelSource:
                 raise TypeError("`model` must be the name of a preset, a folder, or a kzoo model. "
                                 f"Received: {type(model).__name__}.")
             if precision and model.dtype_policy.name != self._dtype:
-                raise ValueError("`mixed_precision` is decided when a model is made: give a preset or a folder, or make "
-                                 f"the model with dtype={self._dtype!r}.")
+                raise ValueError("`mixed_precision` is decided when a model is made: give a preset or a folder, or "
+                                 f"make the model with dtype={self._dtype!r}.")
             if model.task != task:
                 raise ValueError(f"The model's task is {model.task!r}, not {task!r}.")
             self.name = f"object {type(model).__name__}"
@@ -96,7 +96,8 @@ class TokenizerSource:
         tokenizer = tokenizer or model.tokenizer or "byte-bpe"
         if isinstance(tokenizer, str) and tokenizer in KINDS:
             if vocabulary_size is not None and (type(vocabulary_size) is not int or vocabulary_size < 2):
-                raise ValueError(f"`vocabulary_size` must be a whole number of at least 2. Received: {vocabulary_size!r}.")
+                raise ValueError("`vocabulary_size` must be a whole number of at least 2. "
+                                 f"Received: {vocabulary_size!r}.")
             return cls(tokenizer, vocabulary_size)
         if vocabulary_size is not None:
             raise ValueError("`vocabulary_size` is for a tokenizer that is trained on the data; this one has "

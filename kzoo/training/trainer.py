@@ -38,7 +38,8 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
     Args:
         model: a preset ("gpt2-nano"), the folder of a run or checkpoint to go on from, or a kzoo model.
         data: UTF-8 text file (.gz and .xz too), or several that are read as one text; they may exceed the memory.
-        out: folder of the run, made here. At the end it holds the model as `kzoo.save` writes it, training.json, log.csv.
+        out: folder of the run, made here. At the end it holds the model as `kzoo.save` writes it, training.json and
+            log.csv.
         task: "text-generation".
         valid: validation file or files; None holds out the end of `data` (`validation_split`).
         tokenizer: "character", "byte-bpe", "wordpiece" or "sentencepiece", trained on `data`; a path; or a Tokenizer.

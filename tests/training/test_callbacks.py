@@ -1,0 +1,85 @@
+"""Beside the steps: rows, rates, the order of writing, and a diverged run."""
+import pytest
+
+from kzoo.errors import CheckFailed
+from kzoo.training import callbacks
+from kzoo.training.callbacks import EndInterval, ShowProgress, Speed, describe, write_log
+from kzoo.training.progress import Progress
+
+ROWS = [{"step": 3, "tokens": 33, "learning_rate": 0.1, "loss": 1 / 3, "valid_loss": None},
+        {"step": 5, "tokens": 55, "learning_rate": 1e-05, "loss": 0.25, "valid_loss": 0.5}]
+
+
+def test_the_log_is_csv_and_keeps_every_digit(tmp_path):
+    write_log(tmp_path / "log.csv", ROWS)
+    assert (tmp_path / "log.csv").read_text() == (
+        f"step,tokens,learning_rate,loss,valid_loss\n3,33,0.1,{1 / 3!r},\n5,55,1e-05,0.25,0.5\n")
+
+
+def test_speed_counts_steps_and_not_pauses(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now[0])
+    speed = Speed(tokens_per_step=11)
+    assert speed.tokens_per_second() is None
+    for step, at in ((1, 100.0), (2, 101.0), (4, 103.0)):  # the first took long: it compiled
+        now[0] = at
+        speed.step(step)
+    assert speed.tokens_per_second() == 11
+    speed.pause()
+    now[0] = 500.0  # a validation
+    speed.step(5)
+    now[0] = 501.0
+    speed.step(9)
+    assert speed.tokens_per_second() == pytest.approx((3 + 4) * 11 / (3 + 1))
+
+
+class Parts:
+    """An EndInterval whose parts write down what was called."""
+
+    def __init__(self, tmp_path, valid=0.5):
+        self.calls, self.history = [], []
+        progress = Progress("training", 8, "steps")
+        self.callback = EndInterval(
+            8, 3, self.history, lambda step: step / 10, 11, lambda: self.calls.append("validate") or valid,
+            lambda step, history: self.calls.append(("save", step, len(history))), tmp_path / "log.csv", self, progress,
+            Speed(11))
+        self.callback.set_model(object())
+
+    def scalars(self, step, values):
+        self.calls.append(("scalars", step, values["loss"]))
+
+
+def test_the_checkpoint_comes_before_the_logs(tmp_path, monkeypatch, capsys):
+    parts = Parts(tmp_path)
+    monkeypatch.setattr(callbacks, "write_log", lambda path, rows: parts.calls.append(("log", len(rows))))
+    parts.callback.on_epoch_end(0, {"loss": 1.25})
+    parts.callback.on_epoch_end(2, {"loss": 1.0})
+    assert parts.calls == ["validate", ("save", 3, 1), ("log", 1), ("scalars", 3, 1.25),
+                           "validate", ("save", 8, 2), ("log", 2), ("scalars", 8, 1.0)]  # 8 steps: the last is shorter
+    assert parts.history[0] == {"step": 3, "tokens": 33, "learning_rate": 0.2, "loss": 1.25, "valid_loss": 0.5}
+    assert "3/8 steps  loss 1.2500  valid 0.5000" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_diverged_run_stops_without_a_checkpoint(tmp_path, loss):
+    parts = Parts(tmp_path)
+    with pytest.raises(CheckFailed, match="has diverged"):
+        parts.callback.on_epoch_end(0, {"loss": loss})
+    assert parts.calls == []
+
+
+def test_batches_are_counted_as_steps(monkeypatch):
+    progress, seen = Progress("training", 100, "steps"), []
+    monkeypatch.setattr(progress, "due", lambda: True)
+    monkeypatch.setattr(progress, "update", lambda step, words: seen.append((step, words)))
+    shown = ShowProgress(progress, Speed(11), interval=5, batches_per_step=2)
+    shown.on_epoch_begin(2)
+    for batch in range(4):
+        shown.on_train_batch_end(batch, {"loss": 2.0})
+    assert [step for step, _ in seen] == [11, 11, 12]
+    assert seen[0][1].startswith("loss 2.0000")
+
+
+def test_describe_leaves_out_what_is_unknown():
+    assert describe(None, None) == ""
+    assert describe({"loss": 1.0, "valid_loss": None}, 21_550.0) == "loss 1.0000  21.6k tokens/s"

@@ -1,0 +1,124 @@
+"""Where models and tokenizers come from: what is refused before any work, and seeds."""
+import random
+
+import keras
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.tokenizers import train_tokenizer
+from kzoo.training.sources import ModelSource, TokenizerSource, seeded
+from kzoo.training.text_files import check_text
+
+TASK = "text-generation"
+TINY = {"num_layers": "1", "num_heads": 2, "hidden_dim": 6, "dropout": "0.3"}
+
+
+@pytest.fixture
+def tokenizer():
+    return train_tokenizer("character", ["abcde"])
+
+
+def weights(model):
+    return [keras.ops.convert_to_numpy(variable) for variable in model.weights]
+
+
+def test_a_preset_takes_its_sizes_from_tokenizer_and_window(tokenizer):
+    source = ModelSource("gpt2-nano", TASK, TINY, None)
+    config = source.size(tokenizer, 7)
+    assert (config.vocabulary_size, config.max_sequence_length, config.num_layers) == (tokenizer.vocabulary_size, 7, 1)
+    model = source.make(tokenizer, 3)
+    assert model.tokenizer is tokenizer and model.config == config
+
+
+def test_overrides_win(tokenizer):
+    source = ModelSource("gpt2-nano", TASK, {**TINY, "vocabulary_size": 31, "max_sequence_length": 11}, None)
+    config = source.size(tokenizer, 7)
+    assert (config.vocabulary_size, config.max_sequence_length) == (31, 11)
+    with pytest.raises(ValueError, match=r"`sequence_length` \(13\) must be at most"):
+        source.size(tokenizer, 13)
+    with pytest.raises(ValueError, match="The tokenizer has 6 tokens"):
+        ModelSource("gpt2-nano", TASK, {"vocabulary_size": 5}, None).size(tokenizer, 7)
+
+
+def test_the_seed_decides_the_weights(tokenizer):
+    made = []
+    for seed in (3, 3, 5):
+        source = ModelSource("gpt2-nano", TASK, TINY, None)
+        source.size(tokenizer, 7)
+        made.append(weights(source.make(tokenizer, seed)))
+    assert all(np.array_equal(a, b) for a, b in zip(made[0], made[1], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(made[0], made[2], strict=True))
+
+
+def test_the_callers_random_state_comes_back():
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    with seeded(99):
+        random.random()
+    assert random.random() == expected
+
+
+def test_half_precision_keeps_float32_weights(tokenizer):
+    source = ModelSource("gpt2-nano", TASK, TINY, "bfloat16")
+    source.size(tokenizer, 7)
+    model = source.make(tokenizer, 3)
+    assert model.compute_dtype == "bfloat16"
+    assert {str(variable.dtype) for variable in model.trainable_variables} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.parametrize("arguments, error, words", [
+    (("gpt2-nan", TASK, None, None), ValueError, "Did you mean 'gpt2-nano'"),
+    (("gpt2-nano", TASK, {"num_layer": 1}, None), ValueError, "Did you mean 'num_layers'"),
+    (("gpt2-nano", TASK, {"num_layers": 1.5}, None), TypeError, "`num_layers`"),
+    (("gpt2-nano", TASK, {"hidden_dim": "130"}, None), ValueError, "divisible by `num_heads`"),
+    ((7, TASK, None, None), TypeError, "preset, a folder, or a kzoo model"),
+])
+def test_bad_models_are_refused(arguments, error, words):
+    with pytest.raises(error, match=words):
+        ModelSource(*arguments)
+
+
+def test_a_model_that_is_there_is_used_as_it_is(tmp_path, tokenizer):
+    model = kzoo.create("gpt2-nano", tokenizer=tokenizer, num_layers=1, num_heads=2, hidden_dim=6)
+    assert ModelSource(model, TASK, None, None).make(tokenizer, 3) is model
+    with pytest.raises(ValueError, match="`overrides` change the config of a preset"):
+        ModelSource(model, TASK, {"dropout": 0.1}, None)
+    with pytest.raises(ValueError, match="dtype='mixed_float16'"):
+        ModelSource(model, TASK, None, "float16")
+    kzoo.save(model, tmp_path / "saved")
+    source = ModelSource(tmp_path / "saved", TASK, None, "bfloat16")
+    assert source.tokenizer.fingerprint == tokenizer.fingerprint
+    loaded = source.make(tokenizer, 3)
+    assert loaded.compute_dtype == "bfloat16"
+    assert all(np.array_equal(a, b) for a, b in zip(weights(loaded), weights(model), strict=True))
+
+
+def test_which_tokenizer(tmp_path, tokenizer):
+    class Bare:
+        tokenizer = None
+
+    class Trained:
+        pass
+
+    Trained.tokenizer = tokenizer
+    assert TokenizerSource.read(None, None, Bare) == TokenizerSource("byte-bpe", None)
+    assert TokenizerSource.read(None, None, Trained).tokenizer is tokenizer
+    assert TokenizerSource.read("character", None, Trained).kind == "character"
+    tokenizer.save(tmp_path)
+    assert TokenizerSource.read(tmp_path, None, Bare).identity() == {"fingerprint": tokenizer.fingerprint}
+    with pytest.raises(FileNotFoundError, match="neither a file or folder nor one of: character"):
+        TokenizerSource.read("charcter", None, Bare)
+    with pytest.raises(ValueError, match="this one has its vocabulary"):
+        TokenizerSource.read(tmp_path, 300, Bare)
+    with pytest.raises(ValueError, match="at least 2"):
+        TokenizerSource.read("byte-bpe", 1, Bare)
+
+
+def test_a_tokenizer_is_trained_on_the_whole_text(tmp_path):
+    path = tmp_path / "data.txt"
+    path.write_text("ab" * 50 + "z")
+    made = TokenizerSource("character").make(check_text(path))
+    assert made.token_to_id("z") is not None
