@@ -7,6 +7,7 @@ import numpy as np
 from kzoo.config import Config
 from kzoo.errors import unknown
 
+
 @dataclasses.dataclass(frozen=True)
 class GenerationOptions(Config):
     """How to continue a prompt; names and meanings are those of Hugging Face `generate`.
