@@ -19,7 +19,7 @@ class TextStream:
         self._tokenizer = tokenizer
         self._ids = _context(prompt_ids)
         self._known, self._read = 0, len(self._ids)  # ids[known:read] is given and spells the next piece
-        self._base = _decode(tokenizer, self._ids)
+        self._base = _whole_characters(tokenizer, self._ids)
         self._stop = tuple(stop)
         self._held = ""  # decoded, but perhaps the beginning of a stop text
         self.stopped = False
@@ -34,8 +34,12 @@ class TextStream:
             # A stop text may be complete although the text after it is not.
             complete = _find(self._held + (piece or ""), self._stop) is not None
             return self._release(piece) if complete else ""
-        self._known, self._read = self._read, len(self._ids)
-        self._base = _decode(self._tokenizer, self._ids[self._known:])
+        spelt = _decode(self._tokenizer, self._ids[self._read:])
+        if spelt.strip():
+            self._known, self._base = self._read, spelt
+        else:  # SentencePiece drops a space at the beginning of a text, so the beginning must be something else
+            self._base += piece
+        self._read = len(self._ids)
         return self._release(piece)
 
     def finish(self):
@@ -66,7 +70,8 @@ class TextStream:
 def continuation(tokenizer, prompt_ids, new_ids, stop=()):
     """The text that `new_ids` add to a prompt, up to the first stop text."""
     context = _context(prompt_ids)
-    before, text = _decode(tokenizer, context), _decode(tokenizer, context + [int(token_id) for token_id in new_ids])
+    before = _whole_characters(tokenizer, context)
+    text = _decode(tokenizer, [*context, *new_ids])
     text = text[len(before):] if text.startswith(before) else _decode(tokenizer, new_ids)
     return text[:_find(text, stop, len(text))]
 
@@ -78,6 +83,11 @@ def holds_stop(tokenizer, prompt_ids, new_ids, stop):
 
 def _context(prompt_ids):
     return [int(token_id) for token_id in prompt_ids[-_CONTEXT:]]
+
+
+def _whole_characters(tokenizer, prompt_ids):
+    """The text of a prompt; a character that it only begins counts as new once it is complete."""
+    return _decode(tokenizer, prompt_ids).rstrip(_UNFINISHED)
 
 
 def _decode(tokenizer, ids):

@@ -23,6 +23,12 @@ def test_bytes_that_are_no_character_come_out_when_that_is_certain():
     assert pieces == ["a", "", "\ufffdb", "", "", "\ufffd"]
 
 
+def test_a_character_that_the_prompt_begins_is_new_text():
+    prompt, ids = list("a漢".encode()[:2]), list("a漢b".encode()[2:])
+    assert pieces_of(BytesTokenizer(), prompt, ids)[0] == ["", "漢", "b", ""]
+    assert continuation(BytesTokenizer(), prompt, ids) == "漢b"
+
+
 def test_ids_without_text_are_skipped():
     pieces, _ = pieces_of(BytesTokenizer(), [256, 65], [66, 257, 999, 67])  # a special token; one beyond the tokenizer
     assert pieces == ["B", "", "", "C", ""]
@@ -75,3 +81,13 @@ def test_pieces_joined_are_the_text_for_every_kind_of_tokenizer(kind):
         assert "".join(pieces) == continuation(tokenizer, ids[:cut], ids[cut:])
         assert tokenizer.decode(ids) == tokenizer.decode(ids[:cut]) + "".join(pieces)
         assert len([piece for piece in pieces if piece]) > 3 and "\ufffd" not in "".join(pieces)
+
+
+def test_spaces_in_tokens_of_their_own_are_kept():
+    class Stripping(BytesTokenizer):  # as SentencePiece does
+        def decode(self, ids, skip_special_tokens=True):
+            return super().decode(ids).removeprefix(" ")
+
+    text = "a   b  c "
+    pieces, _ = pieces_of(Stripping(), [65], text.encode())
+    assert "".join(pieces) == text == continuation(Stripping(), [65], text.encode())
