@@ -7,6 +7,7 @@ import pathlib
 
 from kzoo import files
 from kzoo import tokenizer_settings as declared
+from kzoo.sentencepiece_conversion import parse, template
 
 EXPECTED = ("tokenizer.json, vocab.json with merges.txt, vocab.txt, or a SentencePiece model (tokenizer.model, "
             "spiece.model, *.model)")
@@ -14,6 +15,8 @@ EXPECTED = ("tokenizer.json, vocab.json with merges.txt, vocab.txt, or a Sentenc
 # tokenizer_class without its ending -> (begin, end): which special tokens a SentencePiece tokenizer adds.
 SENTENCEPIECE_TEMPLATES = {"T5": (False, True), "MT5": (False, True), "Pegasus": (False, True), "Llama": (True, False),
                            "Gemma": (True, False)}
+# A vocabulary may hold a few pieces that no merge makes (RoBERTa's madeupword0000); more mean that merges are missing.
+MADE_UP_WORDS = 8
 ROBERTA_CLASSES = ("Roberta", "Longformer", "Bart", "LED")
 
 
@@ -67,6 +70,7 @@ def _read_tokenizer_json(path, model_path=None):
                          "and has merges.txt beside it.")
     kind = _kind(parts, path)
     fast = _library(tokenizers.Tokenizer.from_str, json.dumps(parts), path=path)
+    _library(fast.encode, "a", path=path)  # some damage shows only here
     settings = declared.read(path.parent)
     special = {token.content for token in fast.get_added_tokens_decoder().values() if token.special}
     unknown = parts["model"].get("unk_token")
@@ -74,7 +78,8 @@ def _read_tokenizer_json(path, model_path=None):
     if kind == "byte-bpe" and not special and "<|endoftext|>" in vocabulary:
         special = {"<|endoftext|>"}
     roles = declared.roles(settings, vocabulary, special | {unknown} if unknown else special, path.parent)
-    if kind == "wordpiece" and unknown not in vocabulary:
+    needed = kind == "wordpiece" or (kind in ("byte-bpe", "character") and unknown is not None)
+    if needed and unknown not in parts["model"]["vocab"]:
         raise ValueError(f"{path} does not hold its unknown token {unknown!r}; a word that cannot be spelled would "
                          "have no id.")
     result = {"kind": kind, "fast": fast, "roles": roles, **declared.common(settings, kind)}
@@ -138,13 +143,17 @@ def _read_byte_bpe(vocabulary_path, merges_path):
     # What no merge makes was put there by name, so `<s>` learnt from a web page is not taken for a special token.
     made = {left + right for left, right in merges}
     named = {token for token in fast.get_vocab() if token not in made}
+    left_over = [token for token in vocabulary if token not in made and len(token) > 1 and token[0] not in "<["]
+    if len(left_over) > MADE_UP_WORDS:
+        raise ValueError(f"{merges_path} makes none of {len(left_over)} pieces in {vocabulary_path.name}, such as "
+                         f"{min(left_over)!r}. It is cut short, or the two files belong to different tokenizers.")
     roles = declared.roles(settings, fast.get_vocab(), named, vocabulary_path.parent)
     tokenizer_class = declared.class_name(settings)
     known = {role: (token, fast.token_to_id(token)) for role, token in roles.items()}
     roberta = tokenizer_class.startswith(ROBERTA_CLASSES) if tokenizer_class else True
     if roberta and roles.get("bos") == "<s>" and roles.get("eos") == "</s>":
         roles = {"cls": "<s>", "sep": "</s>", **roles}
-        fast.post_processor = processors.RobertaProcessing(sep=known["eos"], cls=known["bos"], add_prefix_space=prefix)
+        fast.post_processor = processors.RobertaProcessing(known["eos"], known["bos"], add_prefix_space=prefix)
     else:
         _add_template(fast, known, settings.get("add_bos_token"), settings.get("add_eos_token"))
     return {"kind": "byte-bpe", "fast": fast, "roles": roles, **declared.common(settings, "byte-bpe")}
@@ -208,8 +217,8 @@ def _read_sentencepiece(path):
     is_t5 = (ids["pad"], ids["eos"], ids["unk"], ids["bos"]) == (0, 1, 2, -1)
     begin, end = SENTENCEPIECE_TEMPLATES.get(tokenizer_class, (False, is_t5 and not tokenizer_class))
     begin, end = settings.get("add_bos_token", begin), settings.get("add_eos_token", end)
-    template = ([ids["bos"]] if begin and ids["bos"] >= 0 else [], [ids["eos"]] if end and ids["eos"] >= 0 else [])
-    return {"kind": "sentencepiece", "sentencepiece_model": model, "extra_pieces": extra, "template": template,
+    around = ([ids["bos"]] if begin and ids["bos"] >= 0 else [], [ids["eos"]] if end and ids["eos"] >= 0 else [])
+    return {"kind": "sentencepiece", "sentencepiece_model": model, "extra_pieces": extra, "template": around,
             "roles": roles, **declared.common(settings, "sentencepiece")}
 
 
@@ -292,6 +301,9 @@ def _sentencepiece_bytes(path):
     try:
         processor = sentencepiece.SentencePieceProcessor()
         loaded = processor.LoadFromSerializedProto(model) and processor.get_piece_size() > 0
+        [processor.id_to_piece(index) for index in range(processor.get_piece_size())]  # each is UTF-8
+        proto = parse(model)
+        loaded = loaded and proto.HasField("trainer_spec") and proto.HasField("normalizer_spec")  # or it is cut short
     except Exception as error:
         raise ValueError(f"{path} is not a SentencePiece model, or it is damaged ({_first_line(error)}).") from error
     if not loaded:
@@ -306,7 +318,6 @@ def _pieces(model):
 
 
 def _add_template(fast, known, begin, end):
-    from kzoo.sentencepiece_conversion import template
     before = [known["bos"]] if begin and "bos" in known else []
     after = [known["eos"]] if end and "eos" in known else []
     if before or after:

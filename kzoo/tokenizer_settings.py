@@ -2,11 +2,12 @@
 from kzoo import files
 from kzoo.tokenizers import ROLES
 
-# Role -> the names it goes by, where no tokenizer_config.json says: GPT-2, RoBERTa and T5, BERT.
+# Role -> the names it goes by, where no tokenizer_config.json says: RoBERTa and T5, BERT, GPT-2. RoBERTa's vocabulary
+# holds GPT-2's token, too, without a use for it.
 CONVENTIONS = {
-    "bos": ("<|endoftext|>", "<s>"),
-    "eos": ("<|endoftext|>", "</s>"),
-    "unk": ("<|endoftext|>", "<unk>", "[UNK]"),
+    "bos": ("<s>", "<|endoftext|>"),
+    "eos": ("</s>", "<|endoftext|>"),
+    "unk": ("<unk>", "[UNK]", "<|endoftext|>"),
     "pad": ("<pad>", "[PAD]"),
     "cls": ("[CLS]",),
     "sep": ("[SEP]",),
@@ -42,10 +43,11 @@ def _checked(settings, path):
         token = content(settings[name])
         require(token is None or isinstance(token, str), name, "a token, or a dict with its `content`")
         settings[name] = token
-    extra = settings.get("additional_special_tokens") or []
-    require(isinstance(extra, list) and all(isinstance(content(token), str) for token in extra),
-            "additional_special_tokens", "a list of tokens")
-    settings["additional_special_tokens"] = [content(token) for token in extra]
+    if "additional_special_tokens" in settings:
+        extra = settings["additional_special_tokens"] or []
+        require(isinstance(extra, list) and all(isinstance(content(token), str) for token in extra),
+                "additional_special_tokens", "a list of tokens")
+        settings["additional_special_tokens"] = [content(token) for token in extra]
     added = settings.get("added_tokens_decoder") or {}
     require(isinstance(added, dict) and all(index.isdecimal() for index in added)
             and all(isinstance(entry, dict) and isinstance(entry.get("content"), str) for entry in added.values()),

@@ -10,6 +10,7 @@ from kzoo.tokenizer_files import bert_template, wordpiece
 DEFAULT_SIZE = 8000
 END_OF_TEXT = "<|endoftext|>"
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDPIECE_CHARACTERS = 1000  # rarer ones become [UNK], as in BERT
 SENTENCEPIECE_LINES = 1_000_000  # SentencePiece keeps its sample in memory; more lines change the pieces little
 SENTENCEPIECE_LINE_BYTES = 4096  # longer ones would be skipped without a word
 
@@ -108,16 +109,45 @@ def _train_wordpiece(stream, vocabulary_size):
     import tokenizers
     size = DEFAULT_SIZE if vocabulary_size is None else vocabulary_size
     fast = wordpiece(None)
-    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=size, min_frequency=2, limit_alphabet=1000,
-                                                   special_tokens=list(BERT_TOKENS), show_progress=False)
-    stream.run(fast.train_from_iterator, stream, trainer)
-    found = fast.get_vocab_size()
-    if found > size:
-        raise ValueError(f"`vocabulary_size` must be at least {found} for WordPiece on this text: its characters (at "
+    words = collections.Counter()
+    for text in stream:
+        words.update(word for word, _ in fast.pre_tokenizer.pre_tokenize_str(fast.normalizer.normalize_str(text)))
+    if not words:
+        stream.found = False
+        stream.require_text()
+    alphabet, inside = _alphabet(words)
+    least = len(BERT_TOKENS) + len(alphabet) + len(inside)
+    if size < least:
+        raise ValueError(f"`vocabulary_size` must be at least {least} for WordPiece on this text: its characters (at "
                          f"the start of words and inside) and {len(BERT_TOKENS)} special tokens. Received: {size}.")
+    # The library numbers the characters inside words in the order of a hash table, another one in each process, and
+    # breaks ties by these numbers. As "special tokens" they are numbered here, and training becomes reproducible.
+    trainer = tokenizers.trainers.WordPieceTrainer(
+        vocab_size=size, min_frequency=2, special_tokens=[*BERT_TOKENS, *alphabet, *inside], initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet), show_progress=False)
+    stream.run(fast.train_from_iterator, _repeated(words), trainer)
+    fast = wordpiece(fast.get_vocab())
     cls, sep = ((token, fast.token_to_id(token)) for token in ("[CLS]", "[SEP]"))
     bert_template(fast, cls, sep)
     return {"fast": fast, "roles": dict(zip(("pad", "unk", "cls", "sep", "mask"), BERT_TOKENS, strict=True))}
+
+
+def _alphabet(words):
+    """The most frequent characters of counted words, and those of them that occur inside a word, as pieces."""
+    counts = collections.Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    kept = sorted(sorted(counts, key=lambda character: (-counts[character], character))[:WORDPIECE_CHARACTERS])
+    inside = {character for word in words for character in word[1:]}
+    return kept, [f"##{character}" for character in kept if character in inside]
+
+
+def _repeated(words):
+    """Texts in which each word occurs as often as it was counted."""
+    for word, count in words.items():
+        for start in range(0, count, 10_000):
+            yield " ".join([word] * min(10_000, count - start))
 
 
 def _train_sentencepiece(stream, vocabulary_size):

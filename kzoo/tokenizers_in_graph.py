@@ -40,7 +40,7 @@ def in_graph_tokenizer(tokenizer, add_special_tokens=True):
     """
     makers = {"character": _Characters, "wordpiece": _WordPiece, "sentencepiece": _SentencePiece}
     if tokenizer.kind not in makers:
-        raise ValueError(f"A {tokenizer.kind} tokenizer cannot run inside a graph: tensorflow-text has no operation for "
+        raise ValueError(f"A {tokenizer.kind} tokenizer cannot run inside a graph: no operation exists for "
                          f"it. The kinds that can: {', '.join(KINDS)}. Give the model ids instead of text.")
     return makers[tokenizer.kind](tokenizer, add_special_tokens)
 
@@ -105,9 +105,9 @@ class _SentencePiece(_InGraph):
     def __init__(self, tokenizer, add_special_tokens):
         super().__init__(tokenizer, add_special_tokens)
         if tokenizer.sentencepiece_model is None or tokenizer.recognises_special_tokens:
-            raise ValueError("SentencePiece inside a graph needs the model file (tokenizer.model, spiece.model) and reads "
-                             "special tokens in text as plain characters; this tokenizer was made from tokenizer.json "
-                             "alone, or recognises special tokens.")
+            raise ValueError("SentencePiece inside a graph needs the model file (tokenizer.model, spiece.model) and "
+                             "reads special tokens in text as plain characters. This tokenizer was made from "
+                             "tokenizer.json alone, or recognises special tokens.")
         self.tokenizer = _tensorflow_text().SentencepieceTokenizer(tokenizer.sentencepiece_model, out_type=tf.int32)
 
     def tokenize(self, texts):
