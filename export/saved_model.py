@@ -34,7 +34,6 @@ def write_saved_model(model, rows, path):
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
     for signature in rows:
         specs = [tf.TensorSpec([size if isinstance(size, int) else None for size in row.shape], row.dtype,
                                name=row.file_name) for row in signature.inputs]
