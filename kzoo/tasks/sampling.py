@@ -8,6 +8,7 @@ import numpy as np
 from kzoo.errors import CheckFailed
 
 _BLOCK = 256  # tokens summed at once when drawing
+_HEAD = 1024  # the nucleus is nearly always among so many of the likeliest tokens
 
 
 def log_softmax(logits):
@@ -129,9 +130,11 @@ def _kth_largest(values, k):
 
 def _nucleus(probabilities, top_p):
     """Ascending ids of the smallest set whose mass is at least `top_p`; among equals, the lower ids."""
-    # All tokens below this share less than 1 - top_p, so none of them can be in the set: they need no sorting.
-    floor = (1.0 - top_p) / len(probabilities)
-    likely = probabilities[probabilities >= floor]
+    place = max(len(probabilities) - _HEAD, 0)
+    likely = np.partition(probabilities, place)[place:]
+    if likely.sum() < top_p:  # a flat distribution
+        # All tokens below this share less than 1 - top_p, so none of them can be in the set: they need no sorting.
+        likely = probabilities[probabilities >= (1.0 - top_p) / len(probabilities)]
     likely = np.sort(likely)[::-1]
     count = min(int(np.searchsorted(np.cumsum(likely, dtype="float64"), top_p)) + 1, len(likely))
     smallest = likely[count - 1]

@@ -78,6 +78,16 @@ def test_candidates_agree_with_sorting_everything(temperature, top_k, top_p):
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("spread, few", [(0.1, False), (5.0, True)])
+def test_nucleus_of_a_large_vocabulary(spread, few):
+    logits = normal(4999) * np.float32(spread)  # flat: the nucleus is larger than the head that is looked at first
+    ids, probabilities = sampling.candidates(logits, top_p=0.9)
+    expected_ids, expected = by_sorting(logits, 1.0, 0, 0.9)
+    assert (len(ids) < sampling._HEAD) == few
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
 def test_top_p_takes_the_token_that_crosses_the_mass():
     logits = np.log(np.array([0.1, 0.5, 0.15, 0.25], "float32"))
     assert sampling.candidates(logits, top_p=0.74)[0].tolist() == [1, 3]
