@@ -124,8 +124,10 @@ class Tokenizer:
 
     def _recognise(self, fast, recognise):
         import tokenizers
-        if recognise:
-            fast.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in self.special_tokens])
+        if recognise:  # tokens that the file added itself keep their ways with the spaces around them
+            there = {token.content for token in fast.get_added_tokens_decoder().values()}
+            fast.add_special_tokens([tokenizers.AddedToken(token, normalized=False) for token in self.special_tokens
+                                     if token not in there])
         fast.encode_special_tokens = not recognise
 
     @functools.cached_property

@@ -100,6 +100,20 @@ def test_wordpiece_recognises_its_special_tokens_unless_told_otherwise():
     assert tokenizer.mask_id not in plain and len(plain) > 1
 
 
+def test_a_special_token_that_takes_the_space_before_it_still_does(tmp_path):
+    tokenizer = load_tokenizer(FIXTURES / "byte-bpe")
+    tokenizer.save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    parts = json.loads(path.read_text(encoding="utf-8"))
+    token = {"id": tokenizer.eos_id, "content": "<|endoftext|>", "special": True, "single_word": False, "lstrip": True,
+             "rstrip": False, "normalized": False}  # as RoBERTa's <mask>
+    path.write_text(json.dumps({**parts, "added_tokens": [token]}), encoding="utf-8")
+    ids = load_tokenizer(tmp_path).encode("ship <|endoftext|>", recognise_special_tokens=True)
+    assert ids == [*tokenizer.encode("ship"), tokenizer.eos_id]
+    ids = tokenizer.encode("ship <|endoftext|>", recognise_special_tokens=True)
+    assert ids == [*tokenizer.encode("ship "), tokenizer.eos_id]
+
+
 # Decoding.
 
 def test_byte_level_bpe_gives_every_text_back(all_tokenizers):
