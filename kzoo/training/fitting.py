@@ -4,6 +4,7 @@ import time
 import keras
 import numpy as np
 
+from kzoo.checkpoint import variables_by_path
 from kzoo.evaluation import WindowScorer, metrics
 from kzoo.training.callbacks import EndInterval, ShowProgress, Speed, write_log
 from kzoo.training.checkpoints import latest_checkpoint, save_checkpoint
@@ -71,7 +72,8 @@ def fit(model, corpus, options, folder, identity, logdir=None):
         events.close()
     return {
         "steps": options.steps, "parameters": model.count_params(), "loss": history[-1]["loss"],
-        "valid": _last_validation(scorer, corpus, options.steps * tokens_per_step, model.tokenizer),
+        "valid": _last_validation(scorer, corpus, max(options.validation_tokens, options.steps * tokens_per_step),
+                                  model.tokenizer),
         "jit": jit, "seconds": round(time.monotonic() - started, 1),
         "tokens_per_second": speed.tokens_per_second() and round(speed.tokens_per_second()), "history": history}
 
@@ -86,12 +88,15 @@ def _stretches(step, steps, interval):
 
 
 def _state(model, optimizer):
-    """name -> variable of all that training changes: weights, states of random generators, optimizer."""
-    result = {}
-    for owner, variables in (("model", model.variables), ("optimizer", optimizer.variables)):
-        for number, variable in enumerate(variables):
-            result[f"{owner}/{number}/{variable.path}"] = variable
-    return result
+    """name -> variable of all that training changes: weights, states of random generators, optimizer.
+
+    Only weights have a name that does not depend on what else the process has made; the others have their number.
+    """
+    weights = variables_by_path(model)
+    names = {id(variable): path for path, variable in weights.items()}
+    result = {f"model/{names.get(id(variable), f'state_{number}')}": variable
+              for number, variable in enumerate(model.variables)}
+    return {**result, **{f"optimizer/{number}": variable for number, variable in enumerate(optimizer.variables)}}
 
 
 def _restore(folder, state, identity):
@@ -106,12 +111,15 @@ def _restore(folder, state, identity):
     return checkpoint.metadata["step"], checkpoint.metadata["history"]
 
 
-def _last_validation(scorer, corpus, trained_tokens, tokenizer):
-    """The metrics of `kzoo.evaluate`, over all that is held out; over as much as was trained on if that is less."""
+def _last_validation(scorer, corpus, max_tokens, tokenizer):
+    """The metrics of `kzoo.evaluate` over all that is held out, or about `max_tokens` of it.
+
+    The limit keeps a short run on a large text from spending longer on its validation than on its training.
+    """
     if scorer is None:
         return None
     with Progress("validating", len(corpus.valid) - 1, "tokens") as progress:
-        nats, count = scorer.score(corpus.valid, max(trained_tokens, 1), report=progress.update)
+        nats, count = scorer.score(corpus.valid, max_tokens, report=progress.update)
     return metrics(nats, count, corpus.valid, corpus.valid_characters, tokenizer)
 
 

@@ -21,8 +21,8 @@ def make_optimizer(options, variables):
     """
     accumulate = options.gradient_accumulation
     optimizer = keras.optimizers.AdamW(
-        make_schedule(options, accumulate), weight_decay=options.weight_decay, beta_1=options.beta_1, beta_2=options.beta_2,
-        epsilon=1e-8, global_clipnorm=options.clip_norm or None,
+        make_schedule(options, accumulate), weight_decay=options.weight_decay, beta_1=options.beta_1,
+        beta_2=options.beta_2, epsilon=1e-8, global_clipnorm=options.clip_norm or None,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None)
     optimizer.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) < 2])
     if options.mixed_precision == "float16":

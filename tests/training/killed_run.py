@@ -1,0 +1,73 @@
+"""Training processes that are killed, with the signal that nothing can catch, each at another moment.
+
+usage: killed_run.py DATA FOLDER
+
+`FOLDER/killed` is resumed and killed at one moment after the other and then left to finish; `FOLDER/whole` is trained
+without interruption, and `FOLDER/other` with another seed. Prints a JSON line a process: moment, exit status (negative:
+the signal), checkpoints and rows of the log that it left. The processes are forks of one that has imported the backend
+and not used it, which saves importing it for each.
+"""
+import json
+import os
+import pathlib
+import signal
+import sys
+import traceback
+
+from kzoo.training import callbacks, checkpoints, run_folder, token_files, trainer
+
+TINY = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6, "dropout": 0.2}
+OPTIONS = {"tokenizer": "character", "sequence_length": 5, "batch_size": 3, "gradient_accumulation": 2, "steps": 11,
+           "interval": 3, "warmup_steps": 2, "jit": "off", "deterministic": True, "overrides": TINY}
+
+
+def kill_at_call(module, name, number, after=False):
+    """Die when `module.name` is called for the `number`-th time, before or after its work."""
+    original, calls = getattr(module, name), []
+
+    def replacement(*arguments, **options):
+        calls.append(1)
+        result = original(*arguments, **options) if after or len(calls) < number else None
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(module, name, replacement)
+
+
+MOMENTS = {
+    "encoding": lambda: kill_at_call(token_files, "_write", 2, after=True),
+    "between checkpoints": lambda: kill_at_call(callbacks.ShowProgress, "on_train_batch_end", 9),   # step 4 and a half
+    "writing a checkpoint": lambda: kill_at_call(checkpoints, "_array", 5),
+    "before the log": lambda: kill_at_call(callbacks, "write_log", 1),
+    "saving the model": lambda: kill_at_call(run_folder, "write_model", 1, after=True),
+    "never": lambda: None,
+}
+
+
+def run(data, out, moment="never", seed=7, resume=True):
+    """Train in a process of its own; say how it ended."""
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        try:
+            MOMENTS[moment]()
+            trainer.train("gpt2-nano", data, out, seed=seed, resume=resume, **OPTIONS)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    folder, log = out / "checkpoints", out / "log.csv"
+    print(json.dumps({
+        "moment": moment, "status": status, "exists": out.exists(),
+        "checkpoints": sorted(path.name for path in folder.iterdir()) if folder.exists() else [],
+        "rows": len(log.read_text().splitlines()) - 1 if log.exists() else 0}), flush=True)
+
+
+if __name__ == "__main__":
+    data, folder = map(pathlib.Path, sys.argv[1:])
+    for moment in MOMENTS:
+        run(data, folder / "killed", moment)
+    run(data, folder / "whole", resume=False)
+    run(data, folder / "other", seed=8, resume=False)
