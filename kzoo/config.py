@@ -47,7 +47,7 @@ class Config:
 
     def replace(self, **changes):
         """A variant of this config. Unknown names are refused with the closest match."""
-        self._refuse_unknown(changes)
+        self.refuse_unknown(changes)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self):
@@ -59,7 +59,7 @@ class Config:
         """The inverse of `to_dict`."""
         if not isinstance(values, dict):
             raise TypeError(f"{cls.__name__} is made from a dict of its fields. Received: {values!r}.")
-        cls._refuse_unknown(values)
+        cls.refuse_unknown(values)
         return cls(**values)
 
     @classmethod
@@ -73,7 +73,7 @@ class Config:
         Returns: dict of field name -> value, for `replace`.
         Raises: ValueError for a field that does not exist or a text that is not of its type.
         """
-        cls._refuse_unknown(texts)
+        cls.refuse_unknown(texts)
         hints = typing.get_type_hints(cls)
         return {name: _parse(text, hints[name], f"`{name}` of {cls.__name__}") for name, text in texts.items()}
 
@@ -82,7 +82,8 @@ class Config:
         return tuple(field.name for field in dataclasses.fields(cls))
 
     @classmethod
-    def _refuse_unknown(cls, values):
+    def refuse_unknown(cls, values):
+        """Raise ValueError, with the closest match, for a name among `values` that is no field."""
         for name in values:
             if name not in cls.field_names():
                 raise ValueError(unknown(f"{cls.__name__} field", name, cls.field_names()))

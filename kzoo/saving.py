@@ -85,6 +85,9 @@ def load(path, task=None, dtype=None):
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder. Give a kzoo run or a Hugging Face checkpoint folder.")
     if not (folder / "config.json").is_file():
+        if (folder / "training.json").is_file():
+            raise FileNotFoundError(f"{folder} is a run that is not finished: `kzoo train ... --resume` goes on with "
+                                    "it.")
         raise FileNotFoundError(f"{folder} holds no config.json: it is neither a kzoo run nor a Hugging Face "
                                 "checkpoint.")
     values = read_json(folder / "config.json")

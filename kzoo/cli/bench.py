@@ -39,6 +39,8 @@ def candidates(path):
     found = describe(path)
     if found["task"] not in (None, "text-generation"):  # a checkpoint folder does not say
         raise ValueError(f"{path} serves {found['task']!r}; `kzoo bench` measures text generation.")
+    if found["kind"] == "unfinished run":
+        raise ValueError(f"{path} is not finished: `kzoo train ... --resume` goes on with it.")
     if found["kind"] == "bundle":
         return [(row["runtime"], row["variant"], row["size"]) for row in found["artifacts"]]
     weights = sum(size for name, size in found["files"].items() if name.endswith(".safetensors") and "/" not in name)

@@ -54,8 +54,8 @@ def info(args):
 def describe(path):
     """What the folder `path` is: a dict ready for JSON.
 
-    Keys: path, kind ("run", "checkpoint" or "bundle"), family, task, tokenizer, parameters, size (bytes), config,
-    files (name -> bytes), and for bundles artifacts (runtime, variant, file, size, verified).
+    Keys: path, kind ("run", "unfinished run", "checkpoint" or "bundle"), family, task, tokenizer, parameters, size
+    (bytes), config, files (name -> bytes), and for bundles artifacts (runtime, variant, file, size, verified).
 
     Raises: ValueError if `path` is none of the three, or is one and damaged.
     """
@@ -64,6 +64,8 @@ def describe(path):
         found = _describe_bundle(folder)
     elif (folder / "config.json").is_file():
         found = _describe_weights(folder)
+    elif (folder / "training.json").is_file():
+        found = _describe_unfinished(folder)
     else:
         raise ValueError(f"{path} is no run, checkpoint or bundle: it has neither config.json nor manifest.json.")
     files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
@@ -79,6 +81,15 @@ def _describe_weights(folder):
         kind, family, task, fields = "checkpoint", config.get("model_type"), None, config
     return {"kind": kind, "family": family, "task": task, "tokenizer": _tokenizer(folder),
             "parameters": _count_parameters(folder), "config": fields}
+
+
+def _describe_unfinished(folder):
+    """A run whose training was interrupted or still goes on: it has no model yet."""
+    identity = read_json(folder / "training.json").get("identity")
+    if not isinstance(identity, dict):
+        raise ValueError(f"{folder / 'training.json'} has no `identity`: the file is damaged.")
+    return {"kind": "unfinished run", "family": None, "task": identity.get("task"), "tokenizer": _tokenizer(folder),
+            "parameters": None, "config": identity.get("config") or {}}
 
 
 def _describe_bundle(folder):

@@ -1,5 +1,6 @@
 """`kzoo train`: options become the keyword arguments of `kzoo.train`."""
 from kzoo.cli.options import ABSENT, assignment, data_file, given, number, task, whole_number
+from kzoo.cli.output import print_fields
 from kzoo.training.options import JIT, PRECISIONS, SCHEDULES, TrainOptions
 
 # Option -> how to read it and what it means. Left out on the command line, left out of the call.
@@ -61,4 +62,16 @@ def train(args):
         if [field for field, _ in args.overrides].count(name) > 1:
             raise ValueError(f"--set names {name} twice. Give each field one value.")
     start_backend()
-    kzoo.train(args.model, task=args.task, data=args.data, out=args.out, overrides=overrides, **options)
+    run = kzoo.train(args.model, task=args.task, data=args.data, out=args.out, overrides=overrides, **options)
+    print_fields({"run": run.folder, **results(run.results)})
+
+
+def results(values, prefix=""):
+    """The numbers of a run as one flat dict of texts: {"valid": {"loss": 1.5}} gives {"valid loss": "1.5"}."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= results(value, f"{prefix}{name} ")
+        elif isinstance(value, (int, float, str)):
+            flat[f"{prefix}{name}"] = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return flat

@@ -88,7 +88,7 @@ class GenerationOptions(Config):
                 warnings.warn(f"`{name}` has no effect without {wanted}.", stacklevel=6)
 
     @classmethod
-    def _refuse_unknown(cls, values):
+    def refuse_unknown(cls, values):
         for name in values:
             if name not in cls.field_names():
                 raise ValueError(unknown("generation option", name, cls.field_names()))

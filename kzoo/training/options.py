@@ -1,8 +1,6 @@
 """How to train: every number and switch of a run, checked before any work."""
 import dataclasses
 import math
-import types
-import typing
 
 from kzoo.config import Config
 from kzoo.errors import unknown
@@ -104,28 +102,7 @@ def parse_overrides(config_class, overrides):
 
     Raises: ValueError for an unknown field, or a word that is no value of its type.
     """
-    hints = typing.get_type_hints(config_class)
-    result = {}
-    for name, value in (overrides or {}).items():
-        if name not in config_class.field_names():
-            raise ValueError(unknown(f"{config_class.__name__} field", name, config_class.field_names()))
-        result[name] = _read_word(name, value, hints[name]) if isinstance(value, str) else value
-    return result
-
-
-def _read_word(name, word, hint):
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if type(None) in options and word.lower() == "none":
-        return None
-    if bool in options and word.lower() in ("true", "false"):
-        return word.lower() == "true"
-    for kind in (int, float):
-        if kind in options:
-            try:
-                return kind(word)
-            except ValueError:
-                continue
-    if str in options:
-        return word
-    wanted = " or ".join("None" if option is type(None) else option.__name__ for option in options)
-    raise ValueError(f"`{name}` must be {wanted}. Received: {word!r}.")
+    overrides = overrides or {}
+    words = {name: value for name, value in overrides.items() if isinstance(value, str)}
+    config_class.refuse_unknown(overrides)
+    return {**overrides, **config_class.parse(words)}

@@ -69,6 +69,12 @@ def test_a_context_that_is_too_short_is_said(monkeypatch, tmp_path, capsys):
     assert "the context of 23 tokens is too short" in capsys.readouterr().err
 
 
+def test_an_unfinished_run_is_refused(monkeypatch):
+    described(monkeypatch, kind="unfinished run")
+    with pytest.raises(ValueError, match="is not finished"):
+        bench.candidates("run")
+
+
 def test_other_tasks_are_refused(monkeypatch):
     described(monkeypatch, kind="bundle", task="fill-mask", artifacts=[])
     with pytest.raises(ValueError, match="serves 'fill-mask'"):

@@ -57,6 +57,17 @@ def test_a_run_that_has_no_weights_yet(run_folder):
     assert describe(run_folder)["parameters"] is None
 
 
+def test_an_unfinished_run(run_folder):
+    (run_folder / "config.json").unlink()
+    record = {"state": "running", "identity": {"task": "text-generation", "config": {"num_layers": 2}}}
+    (run_folder / "training.json").write_text(json.dumps(record))
+    found = describe(run_folder)
+    assert (found["kind"], found["task"], found["config"]) == ("unfinished run", "text-generation", {"num_layers": 2})
+    (run_folder / "training.json").write_text("{}")
+    with pytest.raises(ValueError, match="training.json has no `identity`"):
+        describe(run_folder)
+
+
 def test_a_checkpoint(run_folder):
     (run_folder / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_layer": 2}))
     found = describe(run_folder)

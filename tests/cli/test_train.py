@@ -1,4 +1,6 @@
 """`kzoo train`: options to keyword arguments."""
+import types
+
 import pytest
 
 from kzoo.cli import main
@@ -9,7 +11,8 @@ from kzoo.training.options import TrainOptions
 @pytest.fixture
 def train(replace, text_file):
     """Run `kzoo train` with more words; returns the status and the keyword arguments of the call."""
-    recorder = replace("train")
+    values = {"steps": 11, "loss": 1.75, "valid": {"loss": 2.5, "tokens": 7}, "history": [{"step": 11}]}
+    recorder = replace("train", types.SimpleNamespace(folder="run", results=values))
 
     def run(*words):
         status = main(["train", "gpt2-nano", "--task", "text-generation", "--data", text_file, "--out", "run", *words])
@@ -21,6 +24,12 @@ def test_what_is_not_given_is_left_to_the_function(train, text_file):
     status, (args, kwargs) = train()
     assert status == 0 and args == ("gpt2-nano",)
     assert kwargs == {"task": "text-generation", "data": [text_file], "out": "run", "overrides": {}}
+
+
+def test_the_results_are_printed(train, capsys):
+    train()
+    assert capsys.readouterr().out == ("run           run\nsteps         11\nloss          1.75\n"
+                                       "valid loss    2.5\nvalid tokens  7\n")
 
 
 def test_every_option_is_passed_by_its_name(train, text_file):
