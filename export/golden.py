@@ -126,7 +126,8 @@ def _continue(session, name, inputs, steps):
 
 def steps_of(session, inputs, steps, token_of):
     """Logits (B, V) of each of `steps` steps, feeding `token_of(step)` after it."""
-    logits, state = session.prefill(inputs["token_ids"], inputs["padding_mask"], steps)
+    free = session.max_sequence_length - inputs["token_ids"].shape[1]  # the last token may be one that nobody feeds
+    logits, state = session.prefill(inputs["token_ids"], inputs["padding_mask"], min(steps, free))
     yield logits
     for step in range(steps - 1):
         logits, state = session.decode(token_of(step), state)

@@ -49,7 +49,7 @@ def run_worker(what, folder, **spec):
         kind, message = answer["error"]["type"], answer["error"]["message"]
         if kind in PASSED_ON:
             raise getattr(builtins, kind)(message or f"{kind} while {what}")
-        raise CheckFailed(f"An error while {what}: {kind}: {message.strip()[:500]}{_tail(log)}")
+        raise CheckFailed(f"An error while {what}, {kind}: {message.strip()[:500]}.{_tail(log)}")
     return answer
 
 

@@ -31,8 +31,8 @@ def convert(spec):
     from kzoo.export.target import get_target
     from kzoo.saving import load
 
-    model = load(spec["run"], dtype="float32")  # a mixed-precision policy has no place in a file
     target = get_target(spec["format"])
+    model = load(spec["run"], dtype="float32")  # a mixed-precision policy has no place in a file
     return {"files": [str(name) for name in target.write(model, pathlib.Path(spec["bundle"]), spec["quantize"])]}
 
 

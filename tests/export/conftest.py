@@ -1,0 +1,55 @@
+"""One exported bundle for all tests here: conversions cost seconds each."""
+import shutil
+
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.export import export, read_bundle
+from kzoo.export.exporter import finish
+
+TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"] * 5
+
+
+def redrawn(model, seed=0):
+    """`model` with every weight from N(0, 0.3): large enough that no part of it can hide."""
+    random = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        weight.assign(random.normal(0, 0.3, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="session")
+def model():
+    """Sizes that share no factor, so that a swapped axis cannot pass."""
+    tokenizer = kzoo.train_tokenizer("byte-bpe", TEXT, vocabulary_size=307)
+    return redrawn(kzoo.create("gpt2-nano", tokenizer=tokenizer, vocabulary_size=311, num_layers=2, num_heads=3,
+                               hidden_dim=15, intermediate_dim=17, max_sequence_length=53))
+
+
+@pytest.fixture(scope="session")
+def exported(model, tmp_path_factory):
+    """(folder, lines of progress) of a bundle in all formats; tests that change it take `bundle`."""
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    lines = []
+    export(model, folder, formats=("keras", "savedmodel", "onnx", "tflite"), progress=lines.append,
+           history=[{"step": 1, "loss": 5.5}, {"step": 7, "loss": 4.25, "validation_loss": 4.5}],
+           samples=[{"prompt": "the", "text": "the <fox>", "source": "onnx"}])
+    return folder, lines
+
+
+@pytest.fixture
+def bundle(exported, tmp_path):
+    """A copy of the bundle, to be damaged."""
+    return shutil.copytree(exported[0], tmp_path / "bundle")
+
+
+@pytest.fixture
+def reseal():
+    """Make a bundle's manifest agree with its changed files, as one who knows how would."""
+    def reseal(folder):
+        opened = read_bundle(folder)
+        (folder / "manifest.json").unlink()
+        finish(folder, {name: value for name, value in opened.manifest.items() if name not in ("files", "artifacts")},
+               opened.artifacts, {})
+    return reseal
