@@ -50,7 +50,9 @@ def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, d
         scores = scores + ops.cast(bias, "float32")
     if mask is not None:
         scores = ops.where(mask, scores, MASKED_SCORE)
-    weights = ops.cast(ops.softmax(scores, axis=-1), value.dtype)  # (B, H, T, S)
+    # Of a single key the weight is 1; Keras warns of such a softmax as of a mistake.
+    weights = ops.ones_like(scores) if key_length == 1 else ops.softmax(scores, axis=-1)
+    weights = ops.cast(weights, value.dtype)  # (B, H, T, S)
     if dropout is not None:
         weights = dropout(weights)
     if shared:
