@@ -4,6 +4,9 @@ import pathlib
 
 import pytest
 
+if os.environ.get("KERAS_BACKEND") == "jax":  # there most of the time goes into compiling, which this makes faster
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+
 
 @pytest.fixture(scope="session")
 def shared():

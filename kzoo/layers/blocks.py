@@ -35,10 +35,9 @@ class TransformerBlock(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, x_shape, *args, **kwargs):
-        self.attention_norm.build(x_shape)
-        self.attention.build(x_shape)
-        self.feed_forward_norm.build(x_shape)
-        self.feed_forward.build(x_shape)
+        for layer in (self.attention_norm, self.attention, self.feed_forward_norm, self.feed_forward):
+            if not layer.built:  # one that comes out of a saved config is built already
+                layer.build(x_shape)
 
     def call(self, x, positions, cache=None, training=None):
         """(B, T, E) and this layer's cache -> (B, T, E) and the cache to pass on."""

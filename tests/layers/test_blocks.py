@@ -1,0 +1,98 @@
+"""A block is its parts in the order of its placement."""
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kzoo.layers import (
+    Attention,
+    Causal,
+    FeedForward,
+    GrowingCache,
+    LayerNormalization,
+    RMSNormalization,
+    TransformerBlock,
+    locate,
+)
+
+B, T, E, F, H, D = 2, 5, 6, 11, 2, 3
+rng = np.random.default_rng(9)
+x = rng.normal(size=(B, T, E)).astype("float32")
+POSITIONS = locate(np.zeros((B, T), "int32"))
+
+
+def block(placement, dropout=0.0, norm=LayerNormalization):
+    layer = TransformerBlock(Attention(H, D, E, mask=Causal()), FeedForward(F, E), norm(0.1), norm(0.2), placement,
+                             dropout)
+    layer.build((B, T, E))
+    layer.set_weights([rng.normal(0, 0.4, size=weight.shape).astype("float32") for weight in layer.weights])
+    return layer
+
+
+def array(x):
+    return ops.convert_to_numpy(x)
+
+
+def written_out(layer, placement):
+    def attention(x):
+        return layer.attention(x, POSITIONS)[0]
+
+    if placement == "pre":
+        y = x + attention(layer.attention_norm(x))
+        return array(y + layer.feed_forward(layer.feed_forward_norm(y)))
+    y = layer.attention_norm(x + attention(x))
+    return array(layer.feed_forward_norm(y + layer.feed_forward(y)))
+
+
+@pytest.mark.parametrize("norm", [LayerNormalization, RMSNormalization])
+@pytest.mark.parametrize("placement, other", [("pre", "post"), ("post", "pre")])
+def test_agrees_with_the_formula(placement, other, norm):
+    layer = block(placement, norm=norm)
+    result, cache = layer(x, POSITIONS)
+    assert cache is None
+    np.testing.assert_allclose(array(result), written_out(layer, placement), atol=1e-5)
+    assert np.abs(array(result) - written_out(layer, other)).max() > 0.1
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
+def test_the_residual_is_the_input_itself(placement):
+    """With branches that answer nothing, what is left is x, normalised in "post"; no extra projection, no ReLU."""
+    layer = block(placement)
+    for dense in (layer.attention.output_dense, layer.feed_forward.down):
+        dense.set_weights([np.zeros_like(weight) for weight in dense.get_weights()])
+    expected = x if placement == "pre" else array(layer.feed_forward_norm(layer.attention_norm(x)))
+    np.testing.assert_allclose(array(layer(x, POSITIONS)[0]), expected, atol=1e-6)
+
+
+def test_the_cache_passes_through():
+    layer = block("pre")
+    cache = GrowingCache.empty(B, H, D, "float32")
+    first, cache = layer(x[:, :3], locate(np.zeros((B, 3), "int32"), cache=cache), cache)
+    second, cache = layer(x[:, 3:], locate(np.zeros((B, 2), "int32"), cache=cache), cache)
+    assert int(cache.index) == T
+    np.testing.assert_allclose(np.concatenate([array(first), array(second)], axis=1), array(layer(x, POSITIONS)[0]),
+                               atol=1e-5)
+
+
+def test_dropout_is_for_training_only():
+    layer = block("pre", dropout=0.5)
+    np.testing.assert_array_equal(array(layer(x, POSITIONS)[0]), array(layer(x, POSITIONS)[0]))
+    np.testing.assert_allclose(array(layer(x, POSITIONS)[0]), written_out(layer, "pre"), atol=1e-5)
+    dropped = array(layer(x, POSITIONS, training=True)[0])
+    assert np.abs(dropped - written_out(layer, "pre")).max() > 0.01
+
+
+def test_an_unknown_placement_is_refused():
+    with pytest.raises(ValueError, match="Unknown placement of the norm 'before'.*post, pre"):
+        block("before")
+
+
+def test_round_trip():
+    layer = block("post", dropout=0.2, norm=RMSNormalization)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert again.placement == "post" and again.dropout.rate == 0.2
+    assert isinstance(again.attention_norm, RMSNormalization)
+    if not again.built:
+        again.build((B, T, E))
+    again.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(array(again(x, POSITIONS)[0]), array(layer(x, POSITIONS)[0]))
