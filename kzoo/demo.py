@@ -16,8 +16,9 @@ SIZES = {"max_sequence_length": 128, "hidden_dim": 128, "num_layers": 4, "num_he
 TRAINING = {"tokenizer": "byte-bpe", "vocabulary_size": 1024, "batch_size": 16, "steps": 900, "interval": 150,
             "learning_rate": 2e-3, "warmup_steps": 60, "validation_split": 0.05}
 CHARACTERS = 3_000_000
-PROMPTS = ("def __init__(self,", "import ", "    for i in range(")
-NEW_TOKENS = 40
+PROMPTS = ("def __init__(self", "import", "    for name in")
+# Greedy, so that every runtime must agree; so small a model would otherwise repeat itself.
+GENERATION = {"max_new_tokens": 48, "repetition_penalty": 1.2}
 RUNTIMES = ("savedmodel", "onnx", "tflite")
 
 
@@ -75,10 +76,10 @@ def continue_everywhere(model, bundle, prompt):
     """
     from kzoo.export import open_bundle
 
-    expected = model.generate(prompt, max_new_tokens=NEW_TOKENS)
+    expected = model.generate(prompt, **GENERATION)
     rows = [{"prompt": prompt, "text": expected, "source": "keras"}]
     for runtime in RUNTIMES:
-        text = open_bundle(bundle, runtime=runtime).generate(prompt, max_new_tokens=NEW_TOKENS)
+        text = open_bundle(bundle, runtime=runtime).generate(prompt, **GENERATION)
         if text != expected:
             raise CheckFailed(f"{runtime} continues {prompt!r} as {text!r}; the model says {expected!r}.")
         rows.append({"prompt": prompt, "text": text, "source": runtime})
