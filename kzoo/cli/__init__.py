@@ -14,6 +14,7 @@ from kzoo.errors import CheckFailed
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+LONGEST_LINE = 1000  # characters; a library's exception can hold pages
 
 
 def main(argv=None):
@@ -73,5 +74,6 @@ def _say(message, status, argv):
     lines = [line.strip() for line in str(message).strip().splitlines() if line.strip()]
     if len(lines) > 2:
         lines = [lines[0], " ".join(lines[1:])]
+    lines = [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE - 3] + "..." for line in lines]
     print("kzoo: " + "\n".join(lines), file=sys.stderr)
     return status

@@ -51,12 +51,13 @@ def test_success_is_0(run_list, capsys):
     (CheckFailed("3 of 5 rows differ."), 1, "kzoo: 3 of 5 rows differ."),
     (KeyboardInterrupt(), 130, "kzoo: interrupted"),
     (KeyError("surprise"), 2, "kzoo: KeyError: 'surprise'"),
-    (ValueError("one\n\ntwo\nthree\nfour"), 2, "kzoo: one"),
+    (ValueError("one\n\ntwo\nthree\nfour"), 2, "kzoo: one\ntwo three four\n"),
+    (ValueError("one\n" + "two\n" * 5000), 2, "kzoo: one\ntwo two "),
 ])
 def test_an_error_is_a_status_and_two_lines_at_most(run_list, capsys, error, status, words):
     assert run_list(failing(error)) == status
     out, err = capsys.readouterr()
-    assert out == "" and err.startswith(words) and 1 <= len(lines(err)) <= 2
+    assert out == "" and err.startswith(words) and 1 <= len(lines(err)) <= 2 and len(err) < 2500
     assert "Traceback" not in err
 
 
