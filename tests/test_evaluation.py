@@ -11,7 +11,7 @@ from kzoo.evaluation import WindowScorer, evaluate, metrics
 from kzoo.tokenizers import train_tokenizer
 
 TEXT = "to be or not to be, that is the question\n" * 3
-V, T = 23, 11
+V, T = 23, 13
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_what_cannot_be_measured_is_refused(model, data, tmp_path):
     other = types.SimpleNamespace(tokenizer=model.tokenizer, task="fill-mask")
     for arguments, options, words in (
             ((model, data), {"tail": 0}, "`tail` must be above 0"),
-            ((model, data), {"sequence_length": T + 1}, r"at most the model's `max_sequence_length` \(11\)"),
+            ((model, data), {"sequence_length": T + 1}, r"at most the model's `max_sequence_length` \(13\)"),
             ((model, data), {"batch_size": 0}, "`batch_size` must be at least 1"),
             ((model, data), {"runtime": "onnx"}, "the model is open already"),
             ((tmp_path, data), {"runtime": "onnx"}, "holds no manifest.json"),

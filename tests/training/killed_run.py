@@ -14,11 +14,14 @@ import signal
 import sys
 import traceback
 
+import keras
+
 from kzoo.training import callbacks, checkpoints, run_folder, token_files, trainer
 
 TINY = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6, "dropout": 0.2}
 OPTIONS = {"tokenizer": "character", "sequence_length": 5, "batch_size": 3, "gradient_accumulation": 2, "steps": 11,
-           "interval": 3, "warmup_steps": 2, "jit": "off", "deterministic": True, "overrides": TINY}
+           "interval": 3, "warmup_steps": 2, "deterministic": True, "overrides": TINY,
+           "jit": "on" if keras.backend.backend() == "jax" else "off"}  # whichever is quicker for so few steps
 
 
 def kill_at_call(module, name, number, after=False):
