@@ -51,7 +51,8 @@ def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, d
     if mask is not None:
         scores = ops.where(mask, scores, MASKED_SCORE)
     # Of a single key the weight is 1; Keras warns of such a softmax as of a mistake.
-    weights = ops.ones_like(scores) if key_length == 1 else ops.softmax(scores, axis=-1)
+    one_key = isinstance(key_length, int) and key_length == 1  # while tracing, a length may be a tensor
+    weights = ops.ones_like(scores) if one_key else ops.softmax(scores, axis=-1)
     weights = ops.cast(weights, value.dtype)  # (B, H, T, S)
     if dropout is not None:
         weights = dropout(weights)
