@@ -89,7 +89,7 @@ class Bundle:
         runtimes = list(dict.fromkeys(artifact.runtime for artifact in self.artifacts))
         if not runtimes:
             raise ValueError(f"{self.folder} holds no artifact.")
-        runtime = runtime or next((name for name in ("onnx", "tflite", "savedmodel", "keras") if name in runtimes))
+        runtime = runtime or next(name for name in ("onnx", "tflite", "savedmodel", "keras") if name in runtimes)
         if runtime not in PATHS:
             raise ValueError(unknown("runtime", runtime, PATHS))
         if runtime not in runtimes:
@@ -121,7 +121,8 @@ class Bundle:
         if not place.resolve().is_relative_to(self.folder.resolve()):
             return f"{place} is a link that leaves the bundle; it is not opened."
         if place.stat().st_size != size:
-            return f"{place} is damaged: it has {place.stat().st_size} bytes, the manifest says {size}. Export it again."
+            return (f"{place} is damaged: it has {place.stat().st_size} bytes, the manifest says {size}. "
+                    "Export it again.")
         if sha256_of(place) != digest:
             return f"{place} is damaged: its sha256 is not the manifest's. Export it again."
         return None

@@ -3,7 +3,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import math
-import pathlib
 import platform
 import shutil
 import sys

@@ -46,9 +46,10 @@ def _litertlm(model, folder, variant):
         return []
     source = folder / main_file("tflite", variant)
     place = source.with_suffix(".litertlm")
-    tokenizer = model.tokenizer
-    write_litertlm(source, folder, place, tokenizer.bos_id,
-                   [] if tokenizer.eos_id is None else [tokenizer.eos_id], model.config.max_sequence_length)
+    eos_id = model.tokenizer.eos_id
+    never = model.config.vocabulary_size  # one past the last id: the engine asks for an end, and this is none
+    write_litertlm(source, folder, place, stop_ids=[never if eos_id is None else eos_id],
+                   max_num_tokens=model.config.max_sequence_length)
     return [str(pathlib.PurePosixPath(place.relative_to(folder)))]
 
 

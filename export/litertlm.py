@@ -5,7 +5,7 @@ import tempfile
 METADATA = "llm_metadata.pb"
 
 
-def write_litertlm(model_file, tokenizer_folder, path, start_id=None, stop_ids=(), max_num_tokens=1):
+def write_litertlm(model_file, tokenizer_folder, path, stop_ids, max_num_tokens, start_id=None):
     """Write one file that the LiteRT-LM engine opens.
 
     Args:
@@ -13,7 +13,7 @@ def write_litertlm(model_file, tokenizer_folder, path, start_id=None, stop_ids=(
         tokenizer_folder: where tokenizer.json is, or tokenizer.model for SentencePiece.
         path: the file to write.
         start_id: put before every prompt; None puts nothing.
-        stop_ids: each ends a text.
+        stop_ids: each ends a text; at least one, or the engine refuses the file.
         max_num_tokens: the context, prompt included.
 
     Raises: FileNotFoundError if there is no tokenizer; ImportError naming the extra.

@@ -30,8 +30,8 @@ RUNTIMES = {
 ## ONNX: servers, browsers, C++
 
 Inputs (int64) `input_ids` (B, T), `attention_mask` (B, past + T), `position_ids` (B, T), and for each layer i
-`past_key_values.i.key` and `.value` (B, $heads, past, $width), float32; past may be 0. Outputs `logits` (B, T, $vocabulary)
-and `present.i.key`, `present.i.value`, which are the next call's past.
+`past_key_values.i.key` and `.value` (B, $heads, past, $width), float32; past may be 0. Outputs `logits`
+(B, T, $vocabulary) and `present.i.key`, `present.i.value`, which are the next call's past.
 
 **Python, transformers and optimum**
 
@@ -61,12 +61,13 @@ and `present.i.key`, `present.i.value`, which are the next call's past.
     "tflite": string.Template("""
 ## TFLite: phones and small devices
 
-Signatures $prefill read a prompt, `decode` one token more. Inputs `tokens` int32 (1, T), `input_pos` int32 (T,), the
-positions from 0, and for each layer i `kv_cache_k_i`, `kv_cache_v_i` float32 (1, $context, $heads, $width), zeros at
-first. Outputs: the caches under the same names, to be fed to the next call, and from `decode` `logits`
-(1, 1, $vocabulary). Fill a bucket that is longer than what remains of the prompt with any tokens; those behind the
-real ones are overwritten before they are seen. Read all but the last prompt token with `prefill`; give that one to
-`decode`.
+Signatures $prefill
+read a prompt, `decode` one token more. Inputs `tokens` int32 (1, T), `input_pos` int32 (T,), the positions from 0,
+`mask` float32 (1, 1, T, $context), zeros (the causal rule is in the graph), and for each layer i `kv_cache_k_i`,
+`kv_cache_v_i` float32 (1, $context, $heads, $width), zeros at first. Outputs: the caches under the same names, to be
+fed to the next call, and from `decode` `logits` (1, 1, $vocabulary). Fill a bucket that is longer than what remains
+of the prompt with any tokens; those behind the real ones are overwritten before they are seen. Read all but the last
+prompt token with `prefill`; give that one to `decode`.
 
 **Android (Kotlin)**, `implementation("com.google.ai.edge.litert:litert:1.0.1")`
 
@@ -99,8 +100,8 @@ $litertlm"""),
 ## SavedModel: TensorFlow and TensorFlow Serving
 
 Signatures `serving_default` (`token_ids` int32 (B, T), `padding_mask` bool (B, T) -> `logits` (B, T, $vocabulary)),
-`prefill` (the same inputs -> `logits` and caches) and `decode` (`token_ids` (B, T), `padding_mask` (B, past + T) and the
-caches -> `logits` and caches). Caches are `cache_keys_i`, `cache_values_i` float32 (B, S, $heads, $width).
+`prefill` (the same inputs -> `logits` and caches) and `decode` (`token_ids` (B, T), `padding_mask` (B, past + T) and
+the caches -> `logits` and caches). Caches are `cache_keys_i`, `cache_values_i` float32 (B, S, $heads, $width).
 
     import tensorflow as tf
     model = tf.saved_model.load("saved_model/1")
@@ -120,8 +121,10 @@ LITERTLM = """
 **LiteRT-LM**: `model.litertlm` holds the same model with its tokenizer.
 
     import litert_lm
-    with litert_lm.Engine("tflite/model.litertlm") as engine, engine.create_session() as session:
-        print(session.run_prefill_and_decode("Hello"))
+    with litert_lm.Engine("tflite/model.litertlm") as engine, engine.create_session(
+            sampler_config=litert_lm.SamplerConfig(top_k=1), max_output_tokens=32) as session:
+        session.run_prefill(["Hello"])
+        print(session.run_decode().texts[0])
 """
 
 

@@ -4,6 +4,9 @@ import math
 
 from kzoo.export.report_page import PAGE
 
+# As people write the runtimes.
+TITLES = {"savedmodel": "SavedModel", "onnx": "ONNX", "tflite": "TFLite", "keras": "Keras"}
+
 
 def render_report(manifest, history=(), samples=()):
     """The page, as text.
@@ -27,14 +30,14 @@ def _all_passed(artifacts):
 def _head(manifest, artifacts):
     passed = _all_passed(artifacts)
     checks = sum(len(row["verification"].get("rows", ())) for row in artifacts)
-    runtimes = list(dict.fromkeys(row["runtime"] for row in artifacts))
+    runtimes = list(dict.fromkeys(TITLES.get(row["runtime"], row["runtime"]) for row in artifacts))
     facts = [(_counted(manifest["parameters"]), "parameters"), (str(len(artifacts)), "artifacts"),
              (str(checks), "checks"), (f"{manifest['sizes']['max_sequence_length']:,}", "tokens of context"),
              (f"{manifest['sizes']['vocabulary_size']:,}", "tokens in the vocabulary")]
     boxes = "".join(f'<div class="fact"><b>{value}</b><span>{label}</span></div>' for value, label in facts)
     verdict = ('<span class="verdict good">&#10003; every artifact verified</span>' if passed
                else '<span class="verdict bad">&#10007; failed verification</span>')
-    return (f"<h1>{_text(manifest['family'])}, {_text(manifest['task'])}</h1>"
+    return (f"<h1>{_text(manifest['family'])} for {_text(manifest['task'])}</h1>"
             f'<p class="soft">One model as {_text(_listed(runtimes))}. Written by kzoo {_text(manifest["kzoo"])}, '
             f'{_text(manifest["created"][:16].replace("T", " "))} UTC.</p>{verdict}<div class="facts">{boxes}</div>')
 
@@ -68,17 +71,19 @@ def _parity(artifacts):
     blocks = []
     for row in artifacts:
         checks = row["verification"].get("rows", [])
-        worst = max((_share(check) for check in checks if _share(check) is not None), default=None)
+        worst = max((check for check in checks if check["value"] and check["limit"]), default=None,
+                    key=lambda check: check["value"] / check["limit"])
         failed = sum(not check["passed"] for check in checks)
         outcome = (f'<span class="bad">{failed} of {len(checks)} checks failed</span>' if failed
                    else f'<span class="good">{len(checks)} checks passed</span>')
-        largest = "" if worst is None else f', largest error {_percent(worst)} of what is allowed'
+        largest = "" if worst is None else (f'<span class="soft">, largest error {_number(worst["value"])} '
+                                            f'of {_number(worst["limit"])} allowed</span>')
         lines = [["&#10003;" if check["passed"] else '<span class="bad">&#10007;</span>', _text(check["check"]),
                   _number(check["value"]), _number(check["limit"]), _text(check["note"] or "")] for check in checks]
         blocks.append(f"<details{' open' if failed else ''}><summary>{_text(_name(row))}: {outcome}{largest}</summary>"
                       f'{_table(["", "check", ">error", ">limit", "*note"], lines)}</details>')
-    return ('<h2>Parity with the model</h2><p class="soft">Each file was opened in its own runtime. Errors of logits are '
-            "the largest absolute difference, relative to the spread (largest minus smallest) of the model's logits; "
+    return ('<h2>Parity with the model</h2><p class="soft">Each file was opened in its own runtime. Errors of logits '
+            "are the largest absolute difference, relative to the spread (largest minus smallest) of the model's; "
             f'other rows count what differs.</p><div class="card">{"".join(blocks)}</div>')
 
 
@@ -90,7 +95,7 @@ def _curve(history):
     points = [point for line in series.values() for point in line]
     if len(points) < 2:
         return ""
-    left, right, top, bottom, width, height = 44, 12, 10, 28, 640, 260
+    left, right, top, bottom, width, height = 56, 16, 14, 34, 640, 280
     most = max(step for step, _ in points) or 1
     low, high = min(value for _, value in points), max(value for _, value in points)
     ticks = _ticks(low, high)
@@ -152,18 +157,9 @@ def _details(manifest):
 def _bars(rows):
     """Horizontal bars with their values beside them: (label, value, text) rows."""
     largest = max((value for _, value, _ in rows), default=0) or 1
-    step, label_width, value_width, width = 30, 130, 120, 640
-    room = width - label_width - value_width
-    parts = []
-    for i, (label, value, text) in enumerate(rows):
-        y = i * step + 5
-        length = max(room * value / largest, 2)
-        parts.append(f'<text x="0" y="{y + 14}">{_text(label)}</text>'
-                     f'<rect class="bar" x="{label_width}" y="{y}" width="{length:.1f}" height="19" rx="3"/>'
-                     f'<text x="{label_width + length + 8:.1f}" y="{y + 14}">{_text(text)}</text>')
-    name = "; ".join(f"{label}: {text}" for label, _, text in rows)
-    return (f'<svg viewBox="0 0 {width} {len(rows) * step + 4}" role="img" aria-label="{_text(name)}">'
-            f'{"".join(parts)}</svg>')
+    parts = [f'<span>{_text(label)}</span><div><i style="width: {100 * value / largest:.1f}%"></i></div>'
+             f'<span class="number">{_text(text)}</span>' for label, value, text in rows]
+    return f'<div class="bars">{"".join(parts)}</div>'
 
 
 def _table(columns, rows):
@@ -186,21 +182,13 @@ def _ticks(low, high, count=4):
     return [round((first + i) * step, 10) for i in range(math.ceil(high / step) - first + 1)]
 
 
-def _share(check):
-    """Error as a part of the limit, for checks that have both."""
-    return check["value"] / check["limit"] if check["value"] is not None and check["limit"] else None
-
-
 def _name(row):
-    return row["runtime"] if row["variant"] == "none" else f"{row['runtime']} {row['variant']}"
+    title = TITLES.get(row["runtime"], row["runtime"])
+    return title if row["variant"] == "none" else f"{title} {row['variant']}"
 
 
 def _number(value):
     return "" if value is None else (f"{value:.1e}" if isinstance(value, float) else str(value))
-
-
-def _percent(share):
-    return f"{100 * share:.0f} %" if share >= 0.01 else "below 1 %"
 
 
 def _megabytes(size):

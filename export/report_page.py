@@ -10,9 +10,9 @@ PAGE = string.Template("""\
 <title>$title</title>
 <style>
 :root { color-scheme: light dark; --ground: #fbfbfa; --card: #ffffff; --ink: #1b1f24; --soft: #5c6570; --line: #e3e5e8;
-  --blue: #2563c4; --orange: #c2571a; --good: #1a7f4b; --bad: #c02b2b; --fill: #dbe7fa; }
+  --blue: #2563c4; --orange: #c2571a; --good: #1a7f4b; --bad: #c02b2b; }
 @media (prefers-color-scheme: dark) { :root { --ground: #14171a; --card: #1c2024; --ink: #e8eaed; --soft: #9aa4af;
-  --line: #30363c; --blue: #78a9f5; --orange: #f0a06a; --good: #59c48b; --bad: #f08080; --fill: #263650; } }
+  --line: #30363c; --blue: #78a9f5; --orange: #f0a06a; --good: #59c48b; --bad: #f08080; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
@@ -33,10 +33,14 @@ th { text-align: left; font-weight: 600; color: var(--soft); font-size: .82rem; 
 th, td { padding: .38rem .8rem .38rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 tr:last-child td { border-bottom: 0; } .number { text-align: right; white-space: nowrap; }
 td.note { color: var(--soft); font-size: .85rem; }
-details { margin-top: .7rem; } summary { cursor: pointer; padding: .35rem 0; font-weight: 600; }
+details + details { margin-top: .5rem; } summary { cursor: pointer; padding: .2rem 0; font-weight: 600; }
+summary .soft { font-weight: 400; } details table { margin: .3rem 0 .8rem; }
+.bars { display: grid; grid-template-columns: max-content 1fr max-content; gap: .45rem .9rem; align-items: center;
+  margin-bottom: .9rem; } .bars i { display: block; height: 1.1rem; border-radius: .2rem; background: var(--blue);
+  min-width: 2px; }
 svg { display: block; width: 100%; height: auto; font: 13px system-ui, sans-serif; }
+@media (max-width: 600px) { svg { font-size: 22px; } th, td { padding-right: .6rem; } }
 svg text { fill: var(--ink); } svg .soft { fill: var(--soft); } svg .grid { stroke: var(--line); }
-svg .bar { fill: var(--blue); } svg .track { fill: var(--fill); }
 svg .first { fill: none; stroke: var(--blue); stroke-width: 2; } svg .second { fill: none; stroke: var(--orange);
   stroke-width: 2; } svg .dot2 { fill: var(--orange); }
 .key { color: var(--soft); font-size: .85rem; } .key i { display: inline-block; width: 1.1rem; height: .2rem;

@@ -150,7 +150,8 @@ def open_session(bundle, artifact, **options):
 def check_inputs(signature, inputs, sizes):
     """`inputs` as arrays of the signature's dtypes, or a ValueError that names the input."""
     if not isinstance(inputs, dict):
-        raise ValueError(f"Inputs of {signature.name!r} are a dict of arrays by name. Received: {type(inputs).__name__}.")
+        raise ValueError(f"Inputs of {signature.name!r} are a dict of arrays by name. "
+                         f"Received: {type(inputs).__name__}.")
     rows = {row.name: row for row in signature.inputs}
     for name in inputs:
         if name not in rows:

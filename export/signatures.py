@@ -87,6 +87,11 @@ def _onnx_tokens(total_length):
             Row("positions", "position_ids", ("batch_size", "sequence_length"), "int64", optional=True))
 
 
+def _tflite_mask(length):
+    """0 where a token may see a slot. LiteRT-LM sizes its cache by it; the graph has the rule and does not read it."""
+    return Row("attention_mask", "mask", (1, 1, length, "max_sequence_length"), "float32", optional=True)
+
+
 _STATIC = (1, "max_sequence_length", "num_key_value_heads", "head_dim")
 
 # Task -> runtime -> signatures. Layers and buckets are filled in by `signatures`.
@@ -110,6 +115,7 @@ TABLES = {
             Signature("decode", "decode", (
                 Row("token_ids", "tokens", (1, 1), "int32"),
                 Row("positions", "input_pos", (1,), "int32"),
+                _tflite_mask(1),
                 *_cache("kv_cache_k_{i}", "kv_cache_v_{i}", _STATIC),
             ), (
                 Row("logits", "logits", (1, 1, "vocabulary_size"), "float32"),
@@ -118,6 +124,7 @@ TABLES = {
             Signature("prefill_{length}", "prefill_{length}", (
                 Row("token_ids", "tokens", (1, "{length}"), "int32"),
                 Row("positions", "input_pos", ("{length}",), "int32"),
+                _tflite_mask("{length}"),
                 *_cache("kv_cache_k_{i}", "kv_cache_v_{i}", _STATIC),
             ), (
                 *_cache("kv_cache_k_{i}", "kv_cache_v_{i}", _STATIC),

@@ -31,9 +31,9 @@ class TFLiteSession(TextGenerationSession):
         self._runners = {}
         self._buckets = prefill_lengths(self.max_sequence_length)
         decode = self.signatures["decode"]
-        self._tokens, self._positions = (row.file_name for row in decode.inputs[:2])
+        self._tokens, self._positions, self._mask = (row.file_name for row in decode.inputs[:3])
         self._logits = decode.outputs[0].file_name
-        self._cache_rows = decode.inputs[2:]
+        self._cache_rows = decode.inputs[3:]
 
     def described(self):
         names = {signature.file_name: name for name, signature in self.file_signatures.items()}
@@ -48,12 +48,15 @@ class TFLiteSession(TextGenerationSession):
 
     def _call(self, signature, feeds):
         if signature not in self._runners:
-            self._runners[signature] = self._interpreter.get_signature_runner(self.signatures[signature].file_name)
-        return self._runners[signature](**feeds)
+            form = self.signatures[signature]
+            mask = np.zeros(form.inputs[2].shape, form.inputs[2].dtype)  # what is hidden, the graph hides itself
+            self._runners[signature] = self._interpreter.get_signature_runner(form.file_name), mask
+        runner, mask = self._runners[signature]
+        return runner(**{self._mask: mask, **feeds})
 
     def _run(self, signature, arrays):
         form = self.signatures[signature]
-        results = self._call(signature, {row.file_name: arrays[row.name] for row in form.inputs})
+        results = self._call(signature, {row.file_name: arrays[row.name] for row in form.inputs if row.name in arrays})
         return {row.name: results[row.file_name] for row in form.outputs}
 
     def _forward(self, arrays):

@@ -117,7 +117,8 @@ def compare(golden, session, name=None):
     if golden.continuations:
         long = [case for case in golden.cases if case.inputs["token_ids"].shape[1] > 2]
         for case in long:
-            checks.append((f"cached = uncached: {case.name}", lambda case=case: _check_cached(session, case, tolerance)))
+            checks.append((f"cached = uncached: {case.name}",
+                           lambda case=case: _check_cached(session, case, tolerance)))
         if long and _has_free_decode(session):
             checks.append(("cached, several tokens a call", lambda: _check_pieces(session, long[0], tolerance)))
         if long:

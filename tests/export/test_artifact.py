@@ -50,8 +50,8 @@ def test_sha256(tmp_path):
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"grapg", "sha256 is not"), (b"graphs", "6 bytes, the manifest says 5"),
-                                                  (None, "missing")])
+@pytest.mark.parametrize(("content", "message"), [
+    (b"grapg", "sha256 is not"), (b"graphs", "6 bytes, the manifest says 5"), (None, "missing")])
 def test_a_damaged_file_is_refused_by_name(tmp_path, content, message):
     make_bundle(tmp_path)
     if content is None:

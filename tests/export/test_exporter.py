@@ -11,8 +11,8 @@ from kzoo.export import export, exporter, read_bundle, worker
 from kzoo.export.exporter import make_plan
 
 FILES = ["README.md", "config.json", "generation_config.json", "keras/model.safetensors", "onnx/genai_config.json",
-         "onnx/model.onnx", "onnx/tokenizer.json", "report.html", "saved_model/1/saved_model.pb", "tflite/model.litertlm",
-         "tflite/model.tflite", "tokenizer.json", "tokenizer_config.json", "verification.npz"]
+         "onnx/model.onnx", "onnx/tokenizer.json", "report.html", "saved_model/1/saved_model.pb",
+         "tflite/model.litertlm", "tflite/model.tflite", "tokenizer.json", "tokenizer_config.json", "verification.npz"]
 
 
 def test_a_bundle_holds_what_it_promises(exported):

@@ -29,7 +29,8 @@ def decode_inputs(**changes):
 
 
 def test_arrays_come_out_in_the_dtypes_of_the_rows():
-    arrays = check_inputs(DECODE, decode_inputs(token_ids=IDS.astype("int64"), padding_mask=np.ones((2, 5), int)), SIZES)
+    inputs = decode_inputs(token_ids=IDS.astype("int64"), padding_mask=np.ones((2, 5), int))
+    arrays = check_inputs(DECODE, inputs, SIZES)
     assert arrays["token_ids"].dtype == "int32" and arrays["padding_mask"].dtype == bool
     assert set(check_inputs(FORWARD, {"token_ids": IDS.tolist()}, SIZES)) == {"token_ids"}  # the mask is optional
 

@@ -23,9 +23,9 @@ def test_onnx_has_the_names_that_its_clients_expect():
 def test_tflite_has_a_bucket_for_each_length_that_fits():
     forms = signatures("text-generation", "tflite", SIZES)
     assert [form.file_name for form in forms.values()] == ["decode", "prefill_8", "prefill_16"]
-    assert names(forms["prefill_16"].inputs)[:3] == ["tokens", "input_pos", "kv_cache_k_0"]
+    assert names(forms["prefill_16"].inputs)[:3] == ["tokens", "input_pos", "mask"]
     assert forms["prefill_16"].inputs[0].shape == (1, 16)
-    assert forms["decode"].inputs[2].shape == (1, 17, 3, 5)
+    assert forms["decode"].inputs[3].shape == (1, 17, 3, 5)
     assert "logits" not in names(forms["prefill_8"].outputs) and "logits" in names(forms["decode"].outputs)
 
 

@@ -8,8 +8,8 @@ from kzoo.export import worker
 
 def test_peak_memory_counts_what_was_touched():
     before = worker.peak_memory()
-    block = np.ones(2**25)  # 256 MB
-    assert worker.peak_memory() - before > 0.9 * block.nbytes or before > 2**31
+    block = np.ones(before // 8)  # as much again as was ever used at once, in bytes
+    assert worker.peak_memory() > block.nbytes + before // 4
 
 
 def test_an_error_is_written_as_a_result(tmp_path, capsys):

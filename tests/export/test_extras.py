@@ -1,0 +1,14 @@
+"""Files beside an artifact."""
+from kzoo.export.extras import write_extras
+
+
+def test_the_first_variant_gets_the_config_and_no_file_is_written_twice(model, tmp_path):
+    (tmp_path / "onnx").mkdir()
+    first = write_extras(model, tmp_path, "onnx", "int8")
+    assert first == ["onnx/genai_config.json", "onnx/tokenizer.json", "onnx/tokenizer_config.json"]
+    assert "model_int8.onnx" in (tmp_path / first[0]).read_text()
+    assert write_extras(model, tmp_path, "onnx", "none") == []
+
+
+def test_a_runtime_without_extras_has_none(model, tmp_path):
+    assert write_extras(model, tmp_path, "savedmodel", "none") == []

@@ -1,0 +1,34 @@
+"""The stop-watch of the report."""
+import numpy as np
+
+from kzoo.export.latency import measure
+
+
+class Counter:
+    max_sequence_length, vocabulary_size = 11, 7
+
+    def __init__(self):
+        self.prompts, self.steps = [], 0
+
+    def prefill(self, token_ids, padding_mask, max_new_tokens):
+        self.prompts.append((token_ids.shape, max_new_tokens))
+        return np.zeros((1, 7), "float32"), None
+
+    def decode(self, token_ids, state):
+        self.steps += 1
+        return np.zeros((1, 7), "float32"), None
+
+
+def test_prompt_and_continuation_fit_the_context():
+    session = Counter()
+    found = measure(session, repeats=2)
+    assert session.prompts == [((1, 5), 6)] * 3 and session.steps == 3 * 5
+    assert found["prompt_length"] == 5 and found["new_tokens"] == 6
+    assert found["first_token_seconds"] >= 0 and found["tokens_per_second"] > 0
+
+
+def test_what_cannot_be_measured_is_empty():
+    assert measure(object()) == {}
+    session = Counter()
+    session.max_sequence_length = 1
+    assert measure(session) == {}
