@@ -1,45 +1,52 @@
-"""TensorBoard's format, read back byte by byte, and by TensorBoard itself where it is installed."""
-import struct
+"""TensorBoard reads what was logged, without TensorFlow."""
+import subprocess
+import sys
+import time
 
 import pytest
 
-from kzoo.training.event_file import EventFile, _checksum
+from kzoo.training.event_file import EventFile
+
+accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator",
+                                  reason="the tensorboard package is optional")
 
 
-def write(folder):
-    events = EventFile(folder, step=3)
-    events.scalars(7, {"loss": 1.5, "absent": None})
-    events.scalars(300, {"loss": 0.25})
-    events.close()
-    [path] = folder.iterdir()
-    return path
-
-
-def test_the_checksum_is_crc32c_masked():
-    # CRC-32C of "123456789" is 0xe3069283, the check value of its definition.
-    value = 0xE3069283
-    masked = (((value >> 15) | (value << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-    assert _checksum(b"123456789") == struct.pack("<I", masked)
-    assert _checksum(b"123456788") != struct.pack("<I", masked)
-
-
-def test_records_carry_their_length_and_checksums(tmp_path):
-    data, found = write(tmp_path / "logs").read_bytes(), []
-    while data:
-        length = struct.unpack("<Q", data[:8])[0]
-        event = data[12:12 + length]
-        assert data[8:12] == _checksum(data[:8]) and data[12 + length:16 + length] == _checksum(event)
-        found.append(event)
-        data = data[16 + length:]
-    assert len(found) == 4  # the version, the start, two scalars
-    assert b"brain.Event:2" in found[0] and b"loss" in found[2]
+def read(folder):
+    reader = accumulator.EventAccumulator(str(folder))
+    reader.Reload()
+    return reader
 
 
 def test_tensorboard_reads_it(tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator",
-                                      reason="TensorBoard is optional")
-    write(tmp_path / "logs")
-    reader = accumulator.EventAccumulator(str(tmp_path / "logs"))
-    reader.Reload()
+    events = EventFile(tmp_path / "logs", step=3)
+    events.scalars(7, {"loss": 1.5, "absent": None})
+    events.scalars(300, {"loss": 0.25})
+    events.close()
+    reader = read(tmp_path / "logs")
     assert reader.Tags()["scalars"] == ["loss"]
     assert [(event.step, event.value) for event in reader.Scalars("loss")] == [(7, 1.5), (300, 0.25)]
+
+
+def test_a_resumed_process_replaces_what_the_interrupted_one_logged_after_its_checkpoint(tmp_path):
+    for start, value in ((0, 1.0), (2, 2.0)):
+        events = EventFile(tmp_path, step=start)
+        for step in range(start + 1, 5):
+            events.scalars(step, {"loss": value})
+        events.close()
+        time.sleep(1.1)  # TensorBoard orders files by the second in their names
+    assert [(event.step, event.value) for event in read(tmp_path).Scalars("loss")] == [
+        (1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+
+
+def test_no_tensorflow_is_loaded(tmp_path):
+    code = ("import sys; sys.modules['tensorflow'] = None\n"
+            "from kzoo.training.event_file import EventFile\n"
+            f"events = EventFile({str(tmp_path)!r}); events.scalars(1, {{'loss': 1.0}}); events.close()")
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert read(tmp_path).Tags()["scalars"] == ["loss"]
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto", None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        EventFile(tmp_path)
