@@ -30,7 +30,7 @@ class KerasSession(TextGenerationSession):
         self._decoder = self.model.decoder()
 
     def described(self):
-        return {}  # no file, so nothing that it could say differently
+        return None
 
     def _forward(self, arrays):
         logits = self.model(arrays, training=False)

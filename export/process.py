@@ -47,6 +47,8 @@ def run_worker(what, folder, **spec):
     answer = read_json(result)
     if "error" in answer:
         kind, message = answer["error"]["type"], answer["error"]["message"]
+        if answer["error"]["errno"] is not None:  # of the system, for example a full disk
+            raise OSError(answer["error"]["errno"], message, answer["error"]["file"])
         if kind in PASSED_ON:
             raise getattr(builtins, kind)(message or f"{kind} while {what}")
         raise CheckFailed(f"An error while {what}, {kind}: {message.strip()[:500]}.{_tail(log)}")

@@ -63,8 +63,22 @@ class Session(abc.ABC):
     def described(self):
         """What the file itself says: signature -> {"inputs" and "outputs": {file name: (shape, dtype)}}.
 
-        A dimension without a fixed size is None or a symbol.
+        A dimension without a fixed size is None or a symbol. None where there is no file.
         """
+
+    def differences(self):
+        """Sentences on what the file states otherwise than the signature tables do; empty for a sound one."""
+        stated = self.described()
+        if stated is None:
+            return []
+        expected = {name: form for name, form in self.file_signatures.items() if not form.derived}
+        problems = [f"signature {name!r} is missing" for name in expected if name not in stated]
+        problems += [f"signature {name!r} is not expected" for name in stated if name not in expected]
+        for name in expected.keys() & stated.keys():
+            for side in ("inputs", "outputs"):
+                problems += _differences(name, {row.file_name: row for row in getattr(expected[name], side)},
+                                         stated[name][side])
+        return problems
 
     @abc.abstractmethod
     def _forward(self, arrays):
@@ -115,7 +129,11 @@ def open_bundle(path, runtime=None, variant="none", **options):
         raise ValueError(unknown("runtime", runtime, RUNTIMES))
     artifact = bundle.find(runtime, variant)
     bundle.check_files([*bundle.shared_files(), *artifact.files])
-    return open_session(bundle, artifact, **options)
+    session = open_session(bundle, artifact, **options)
+    problems = session.differences()
+    if problems:
+        raise ValueError(f"{bundle.folder / artifact.file} is not what the manifest describes: {problems[0]}.")
+    return session
 
 
 def open_session(bundle, artifact, **options):
@@ -174,6 +192,27 @@ def check_inputs(signature, inputs, sizes):
         raise ValueError(f"`token_ids` reaches {past + length} tokens; "
                          f"the model's `max_sequence_length` is {sizes['max_sequence_length']}.")
     return arrays
+
+
+def _differences(signature, rows, stated):
+    for name in rows:
+        if name not in stated:
+            yield f"{signature}: {name!r} is missing"
+    for name, (shape, dtype) in stated.items():
+        if name not in rows:
+            yield f"{signature}: {name!r} is not expected"
+            continue
+        if dtype != rows[name].dtype:
+            yield f"{signature}: {name!r} is {dtype}, expected {rows[name].dtype}"
+        if shape is not None and not _fits(shape, rows[name].shape):
+            yield f"{signature}: {name!r} has the shape {tuple(shape)}, expected {rows[name].shape}"
+
+
+def _fits(stated, expected):
+    """A symbol must stay free, and have the right name where the file gives it one; an unstated size may be any."""
+    if len(stated) != len(expected):
+        return False
+    return all(size is None or size == form for size, form in zip(stated, expected, strict=True))
 
 
 def _check_shape(row, array, symbols):

@@ -21,7 +21,8 @@ def main(argv):
         import traceback
 
         traceback.print_exc()
-        result = {"error": {"type": type(error).__name__, "message": str(error)}}
+        result = {"error": {"type": type(error).__name__, "message": getattr(error, "strerror", None) or str(error),
+                            "errno": getattr(error, "errno", None), "file": getattr(error, "filename", None)}}
     write_json(spec["result"], {**result, "seconds": time.perf_counter() - start, "peak_memory": peak_memory()})
     return 0
 

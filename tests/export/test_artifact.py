@@ -140,6 +140,17 @@ def test_what_is_no_manifest_is_refused(tmp_path):
             read_bundle(tmp_path)
 
 
+def test_sizes_that_are_not_those_of_the_file_are_refused(bundle):
+    open_bundle(bundle, "tflite")
+    for size, found in (("head_dim", 5), ("max_sequence_length", 53)):
+        folder = edited(bundle, set_field("sizes", size, value=2**31 - 1))
+        for runtime in ("onnx", "tflite") if size == "head_dim" else ("tflite",):
+            with pytest.raises(ValueError, match="not what the manifest describes"):
+                open_bundle(folder, runtime)
+        edited(bundle, set_field("sizes", size, value=found))
+    open_bundle(bundle, "tflite")
+
+
 def test_unknown_runtimes_and_variants_name_the_closest(tmp_path):
     make_bundle(tmp_path)
     with pytest.raises(ValueError, match="Unknown runtime 'onx'. Did you mean 'onnx'"):

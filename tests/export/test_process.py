@@ -50,3 +50,15 @@ def test_the_spec_names_the_result(tmp_path):
     with pytest.raises(CheckFailed):
         run_worker("converting", tmp_path, command="nothing")
     assert json.loads((tmp_path / "spec.json").read_text())["result"] == str(tmp_path / "result.json")
+
+
+def test_an_error_of_the_system_keeps_its_number(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import kzoo.export.worker as worker\n"
+        "def full(spec):\n    raise OSError(28, 'No space left on device', 'model.onnx')\n"
+        "worker.COMMANDS['check'] = full\n"
+        "import os, sys\nworker.main(sys.orig_argv[-1:])\nos._exit(0)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(OSError, match="No space left on device: 'model.onnx'") as error:
+        run_worker("converting", tmp_path / "work", command="check")
+    assert error.value.errno == 28
