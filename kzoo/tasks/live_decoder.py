@@ -45,7 +45,8 @@ class LiveDecoder(TokenDecoder):
         # Not beyond the context; a prompt that is refuses to run, in words.
         width = max(length, min(_round_up(length, 16), self.max_sequence_length))
         capacity = min(_round_up(length + max_new_tokens, 32), self.max_sequence_length) + width - length
-        # Padded on the left like the prompts, with rows that repeat the last one.
+        capacity = max(capacity, width)
+        # Padded on the left like the prompts; spare rows are a single token.
         ids = np.zeros((batch, width), "int32")
         ids[:rows, width - length:] = token_ids
         mask = np.ones((batch, capacity), bool)
