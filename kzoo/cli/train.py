@@ -47,8 +47,8 @@ def add_commands(add):
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     for name, (kind, meaning) in SETTINGS.items():
         parser.add_argument(f"--{name}", default=ABSENT, help=meaning, **kind)
-    parser.add_argument("--set", dest="overrides", type=assignment, action="append", default=[],
-                        metavar="FIELD=VALUE", help="change a field of the model's config; may be repeated")
+    parser.add_argument("--set", dest="overrides", type=assignment, action="extend", nargs="+", default=[],
+                        metavar="FIELD=VALUE", help="change fields of the model's config; may be repeated")
 
 
 def train(args):

@@ -54,7 +54,7 @@ def test_every_training_option_can_be_typed():
 
 
 def test_config_fields_are_passed_as_written(train):
-    _, (_, kwargs) = train("--set", "num_layers=2", "--set", "position=rotary")
+    _, (_, kwargs) = train("--set", "num_layers=2", "use_bias=false", "--set", "position=rotary")
     assert kwargs["overrides"] == {"num_layers": "2", "position": "rotary"}
 
 

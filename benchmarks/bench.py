@@ -1,0 +1,226 @@
+"""What every benchmark script shares: its options, its contenders in processes of their own, its result.
+
+Standard library only. A contender is a program of `contenders/`; it gets ready once (compiles, converts, warms up) and
+then measures whenever it is told to, so that rounds can go A B C A B C without starting anything anew.
+"""
+import argparse
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+import time
+
+import machine
+import rows
+
+HERE = pathlib.Path(__file__).resolve().parent
+CHECKOUT = HERE.parent
+WORK = HERE / "work"
+RESULTS = HERE / "results"
+MARK = "@@ "  # what a contender prints for us; libraries print too
+PAUSE = 1.0   # seconds between two contenders, in which threads that still spin go to sleep
+
+
+def options(title, rounds=None, data=False, peers=False, keras_hub=False):
+    """An argument parser with the options that the scripts have in common.
+
+    Args:
+        title: what the script measures.
+        rounds: default number of rounds; None leaves `--rounds` out.
+        data, peers, keras_hub: whether the script takes these.
+    """
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("--toy", action="store_true", help="tiny sizes, to see whether everything runs; nothing is kept")
+    parser.add_argument("--out", type=pathlib.Path, metavar="JSON", help="where the result goes")
+    if rounds:
+        parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"runs of each; default {rounds}")
+        parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of every contender; default 2")
+    if data:
+        parser.add_argument("--data", type=pathlib.Path, default=find_shakespeare(), metavar="FILE",
+                            help="tiny Shakespeare, input.txt of char-rnn")
+    if peers:
+        parser.add_argument("--peers", metavar="PYTHON", help="interpreter with requirements-peers.txt; without it the "
+                                                              "peers are left out")
+    if keras_hub:
+        parser.add_argument("--keras-hub", metavar="PYTHON", help="interpreter with requirements-keras-hub.txt")
+    return parser
+
+
+def find_shakespeare():
+    """Where a developer has the text, or None."""
+    shared = pathlib.Path(os.environ.get("KZOO_SHARED", CHECKOUT.parent / "shared"))
+    path = shared / "data" / "tinyshakespeare" / "input.txt"
+    return path if path.is_file() else None
+
+
+def need_data(args):
+    if args.data is None or not args.data.is_file():
+        sys.exit("Give tiny Shakespeare (input.txt of char-rnn, 1,115,394 characters) with --data FILE.")
+    return args.data.resolve()
+
+
+def environment(threads=None, **more):
+    """The parent's, with this checkout importable and the libraries quiet and held to `threads`."""
+    result = {**os.environ, "PYTHONPATH": str(CHECKOUT), "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1",
+              "PYTHONUNBUFFERED": "1", **more}
+    if threads:
+        result |= {"OMP_NUM_THREADS": str(threads), "TF_NUM_INTRAOP_THREADS": str(threads)}
+    return result
+
+
+class Contender:
+    """A program of `contenders/` in a process of its own; a context manager.
+
+    Args:
+        name: for the table.
+        python: the interpreter; None means it is not there, and the contender is left out.
+        program: file name in `contenders/`.
+        arguments: of the program.
+        threads: see `environment`.
+        optional: whether its failure is noted in the table; otherwise it ends the benchmark.
+        variables: more of the environment.
+    """
+
+    def __init__(self, name, python, program, *arguments, threads=None, optional=False, **variables):
+        self.name = name
+        self.command = python and [str(python), str(HERE / "contenders" / program), *map(str, arguments)]
+        self.problem = None if python else "not measured: no interpreter for it was given"
+        self.optional = optional
+        self.ready = {}     # what it said when it was ready: versions, and what else the program gives
+        self.answers = []   # one dict a round
+        self._environment = environment(threads, **variables)
+        self._process = self._log = None
+
+    def __enter__(self):
+        if self.problem is None:
+            WORK.mkdir(exist_ok=True)
+            say(f"{self.name}: getting ready")
+            self._log = open(WORK / f"{self.command[1].rpartition(os.sep)[2]}.log", "w+")  # noqa: SIM115
+            self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=self._log, text=True, env=self._environment, cwd=WORK)
+            self.ready = self._read() or {}
+        return self
+
+    def __exit__(self, *error):
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            try:
+                self._process.wait(10 if error[0] is None else 0.1)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process.stdout.close()
+            self._log.close()
+
+    def round(self):
+        """Measure once."""
+        if self.problem is None:
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
+            answer = self._read()
+            if answer is not None:
+                self.answers.append(answer)
+
+    def values(self, key):
+        """One number a round; empty if a round failed."""
+        return [] if self.problem else [answer[key] for answer in self.answers]
+
+    def row(self, key, unit, note=""):
+        return rows.Row(self.name, self.values(key), unit, note=self.problem or note)
+
+    def _read(self):
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line[len(MARK):])
+        self._process.wait()
+        self._log.seek(0)
+        tail = self._log.read().strip()[-2000:]
+        if not self.optional:
+            raise RuntimeError(f"{self.name} ended with status {self._process.returncode}:\n{tail}")
+        self.problem = f"failed: {tail.splitlines()[-1][:200] if tail else 'no message'}"
+        say(f"{self.name} {self.problem}")
+        return None
+
+
+def interleave(contenders, rounds):
+    """Measure every contender once a round, in turn. They are all ready before the first round."""
+    with contextlib.ExitStack() as stack:
+        for contender in contenders:
+            stack.enter_context(contender)
+        for done in range(rounds):
+            for contender in contenders:
+                time.sleep(PAUSE)
+                contender.round()
+                if contender.answers:
+                    say(f"round {done + 1}: {contender.name}: {json.dumps(contender.answers[-1])[:120]}")
+
+
+def run_once(command, **variables):
+    """Run a program of ours to its end; returns what it printed for us."""
+    done = subprocess.run([str(word) for word in command], env=environment(**variables), stdout=subprocess.PIPE,
+                          text=True)
+    answers = [line[len(MARK):] for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if done.returncode or not answers:
+        raise RuntimeError(f"{shlex.join(map(str, command))} ended with status {done.returncode} and "
+                           f"{len(answers)} answers.")
+    return json.loads(answers[-1])
+
+
+def versions_of(contenders):
+    """Interpreter's role -> package -> version, for the result."""
+    found = {}
+    for contender in contenders:
+        for place, versions in contender.ready.get("versions", {}).items():
+            found.setdefault(place, {}).update(versions)
+    return found
+
+
+def own_versions(*packages):
+    """The same for this interpreter."""
+    return {"kzoo's environment": {"Python": platform.python_version(),
+                                   **{name: importlib.metadata.version(name) for name in packages}}}
+
+
+def finish(args, name, title, text, table, versions, started):
+    """Print the rows and write the result.
+
+    Args:
+        name: of the script.
+        title, text: its heading and a few sentences on how it was measured.
+        table: list of `rows.Row`.
+        versions: place -> package -> version.
+        started: `machine.describe()` from before the work, with the load that was there then.
+    """
+    result = {"name": name, "title": title, "text": text, "rows": table, "command": command_line(),
+              "date": datetime.date.today().isoformat(), "machine": started, "versions": versions}
+    print(rows.table(table))
+    path = args.out or (WORK / "toy" if args.toy else RESULTS) / f"{name}.json"
+    rows.write(path, result)
+    say(f"{path} written")
+    return 0 if all(row.met is not False for row in table) or args.toy else 1
+
+
+def command_line():
+    """The command as a reader would type it: interpreters and data as placeholders."""
+    words, placeholder = ["python", f"benchmarks/{pathlib.Path(sys.argv[0]).name}"], None
+    for word in sys.argv[1:]:
+        if placeholder:
+            words.append(placeholder)
+            placeholder = None
+        elif word == "--out" or (words[-1] == "--out"):
+            words = words[:-1] if words[-1] == "--out" else [*words, word]
+        else:
+            words.append(word)
+            placeholder = {"--peers": "PYTHON", "--keras-hub": "PYTHON", "--data": "input.txt"}.get(word)
+    return shlex.join(words)
+
+
+def say(line):
+    print(line, file=sys.stderr, flush=True)
