@@ -55,7 +55,7 @@ def test_every_training_option_can_be_typed():
 
 def test_config_fields_are_passed_as_written(train):
     _, (_, kwargs) = train("--set", "num_layers=2", "use_bias=false", "--set", "position=rotary")
-    assert kwargs["overrides"] == {"num_layers": "2", "position": "rotary"}
+    assert kwargs["overrides"] == {"num_layers": "2", "use_bias": "false", "position": "rotary"}
 
 
 @pytest.mark.parametrize("words, message", [
