@@ -194,7 +194,6 @@ def load_weights(model, tensors, rows, num_layers, prefix=""):
     """
     folder = tensors.folder
     variables = variables_by_path(model)
-    entries = expand(rows, num_layers)
     stored = {}
     for name in tensors.names():
         if _bare(name, prefix) in stored:
@@ -202,20 +201,20 @@ def load_weights(model, tensors, rows, num_layers, prefix=""):
                              f"{stored[_bare(name, prefix)]!r}.")
         stored[_bare(name, prefix)] = name
     ignored = [_pattern(row.stored) for row in rows if isinstance(row, Ignore)]
-    known = {entry.stored for entry in entries if any(path in variables for path in entry.variables)}
+    entries = [entry for entry in expand(rows, num_layers) if _has_all(variables, entry)]
+    known = {entry.stored for entry in entries}
     extra = [name for bare, name in stored.items()
              if bare not in known and not any(pattern.fullmatch(bare) for pattern in ignored)]
     if extra:
         raise ValueError(f"{tensors.where(extra[0])} holds a tensor the model has no place for: {extra[0]!r}"
                          f"{_and_more(extra)}.")
-    missing = [entry.stored for entry in entries
-               if entry.stored not in stored and not entry.tied and any(path in variables for path in entry.variables)]
+    missing = [entry.stored for entry in entries if entry.stored not in stored and not entry.tied]
     if missing:
         raise ValueError(f"{folder} lacks the tensor {missing[0]!r}{_and_more(missing)}.")
     plan = []
     for entry in entries:
-        if entry.stored not in stored or not any(path in variables for path in entry.variables):
-            continue
+        if entry.stored not in stored:
+            continue  # tied
         shape = _stored_shape([variables[path] for path in entry.variables], entry.transpose)
         name = stored[entry.stored]
         if tensors.shape(name) != shape:
@@ -250,17 +249,15 @@ def collect_weights(model, rows, num_layers, prefix=""):
     for entry in expand(rows, num_layers):
         if entry.tied:
             continue
-        present = [path in variables for path in entry.variables]
         used.update(entry.variables)
-        if all(present):
+        kernels = [_kernel_of(path, variables) for path in entry.variables]
+        if _has_all(variables, entry):
             parts = [np.asarray(variables[path]) for path in entry.variables]
             array = np.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
             result[prefix + entry.stored] = np.ascontiguousarray(array.T if entry.transpose else array)
-        elif entry.optional:
-            widths = [variables[_kernel_of(path, variables)].shape[-1] for path in entry.variables]
-            result[prefix + entry.stored] = np.zeros(sum(widths), "float32")
-        elif any(present):
-            raise ValueError(f"The model lacks a variable for the stored tensor {entry.stored!r}.")
+        elif entry.optional and all(kernels):
+            width = sum(variables[kernel].shape[-1] for kernel in kernels)
+            result[prefix + entry.stored] = np.zeros(width, variables[kernels[0]].dtype)
     left = sorted(set(variables) - used)
     if left:
         raise ValueError(f"The weight table has no row for the variable {left[0]!r}{_and_more(left)}.")
@@ -278,7 +275,10 @@ def native_rows(model):
 
 
 def expand(rows, num_layers):
-    """The entries of a table, `{i}` written out for each layer."""
+    """The entries of a table, `{i}` written out for each layer.
+
+    Raises: ValueError if two rows claim the same stored tensor or the same variable.
+    """
     result = []
     for row in rows:
         for entry in row.entries():
@@ -287,7 +287,15 @@ def expand(rows, num_layers):
                     path.replace("{i}", str(i)) for path in entry.variables)) for i in range(num_layers)]
             else:
                 result.append(entry)
+    _refuse_repeats("stored tensor", [entry.stored for entry in result])
+    _refuse_repeats("variable", [path for entry in result if not entry.tied for path in entry.variables])
     return result
+
+
+def _refuse_repeats(kind, names):
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"Two rows of the weight table are for the {kind} {repeated!r}.")
 
 
 def _bare(name, prefix):
@@ -302,9 +310,19 @@ def _owner(entries, path):
     return next(entry.stored for entry in entries if entry.variables == (path,) and not entry.tied)
 
 
+def _has_all(variables, entry):
+    """Whether the model has what the entry stores: all of it, or nothing."""
+    present = [path in variables for path in entry.variables]
+    if any(present) and not all(present):
+        raise ValueError(f"The model has no variable {entry.variables[present.index(False)]!r}, which the weight table "
+                         f"stores in {entry.stored!r}.")
+    return all(present)
+
+
 def _kernel_of(bias_path, variables):
+    """The path of the weight that an offset belongs to, or None."""
     layer = bias_path.rsplit("/", 1)[0]
-    return next(f"{layer}/{name}" for name in ("kernel", "scale") if f"{layer}/{name}" in variables)
+    return next((f"{layer}/{name}" for name in ("kernel", "scale") if f"{layer}/{name}" in variables), None)
 
 
 def _stored_shape(variables, transpose):
