@@ -27,7 +27,7 @@ def shakespeare(arguments):
         sizes.update(num_layers=1, num_heads=2, hidden_dim=32, max_sequence_length=32)
         options.update(steps=20, batch_size=8, interval=10)
     run = kzoo.train("gpt2-nano", arguments.data, pathlib.Path(tempfile.mkdtemp()) / "run", tokenizer="character",
-                     overrides=sizes, learning_rate=1e-3, min_learning_rate=1e-4, warmup_steps=10 if arguments.toy else 100,
+                     overrides=sizes, learning_rate=1e-3, min_learning_rate=1e-4, warmup_steps=options["steps"] // 50,
                      schedule="cosine", weight_decay=0.1, beta_1=0.9, beta_2=0.99, clip_norm=1.0,
                      mixed_precision="bfloat16", **options)
     best = min(row["valid_loss"] for row in run.results["history"])

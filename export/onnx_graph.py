@@ -34,7 +34,7 @@ def keep_leading_axes(graph, node):
         return
     value = node.inputs[0]
     if value.producer() is not None and value.producer().op_type == "Transpose":  # (B, T, H, D) from attention
-        node.replace_input_with(1, _constant(graph, f"{node.outputs[0].name}_shape", np.array([0, 0, *target], "int64")))
+        _reshape_last(graph, node, target)
         return
     chain = _row_products(value)
     if chain is None:
@@ -44,7 +44,17 @@ def keep_leading_axes(graph, node):
     if len(target) == 1:
         _replace(node.outputs[0], node.inputs[0])
     else:
-        node.replace_input_with(1, _constant(graph, f"{node.outputs[0].name}_shape", np.array([0, 0, *target], "int64")))
+        _reshape_last(graph, node, target)
+
+
+def _reshape_last(graph, node, sizes):
+    """Let a Reshape keep the two leading axes, whatever they are, and cut the rest into `sizes`."""
+    shape = np.array([0, 0, *sizes], "int64")  # 0 = as the input
+    name = f"{node.outputs[0].name}_shape"
+    value = ir.Value(name=name, shape=ir.Shape(shape.shape), type=ir.TensorType(ir.DataType.INT64),
+                     const_value=ir.tensor(shape, name=name))
+    graph.initializers[name] = value
+    node.replace_input_with(1, value)
 
 
 def fuse_layer_normalization(graph, divide):
@@ -111,13 +121,6 @@ def _array(value):
     """The constant behind a value, or None."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     return None if tensor is None else tensor.numpy()
-
-
-def _constant(graph, name, array):
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.INT64),
-                     const_value=ir.tensor(array, name=name))
-    graph.initializers[name] = value
-    return value
 
 
 def _only_use(value, op_type):
