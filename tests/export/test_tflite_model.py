@@ -1,0 +1,35 @@
+"""The TFLite file: builtin operators, fixed shapes, weights stored once."""
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from kzoo.export.signatures import prefill_lengths
+from kzoo.export.tflite_model import TFLiteTarget
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tflite")
+    assert TFLiteTarget().write(model, folder) == ["tflite/model.tflite"]
+    assert [path.name for path in (folder / "tflite").iterdir()] == ["model.tflite"]
+    return folder / "tflite" / "model.tflite"
+
+
+def test_signatures_and_fixed_shapes(written, model):
+    interpreter = Interpreter(str(written))
+    lengths = prefill_lengths(model.config.max_sequence_length)
+    assert set(interpreter.get_signature_list()) == {"decode", *(f"prefill_{length}" for length in lengths)}
+    inputs = interpreter.get_signature_runner("decode").get_input_details()
+    assert list(inputs["kv_cache_k_1"]["shape"]) == [1, 53, 3, 5]
+    assert all(-1 not in row["shape_signature"] for row in inputs.values())
+
+
+def test_only_builtin_operators(written):
+    interpreter = Interpreter(str(written))
+    names = {row["op_name"] for row in interpreter._get_ops_details()}
+    assert names and not [name for name in names if name.startswith(("Flex", "Custom")) or name in (
+        "WHILE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")]
+
+
+def test_weights_are_stored_once(written, model):
+    weights, signatures = 4 * model.count_params(), 1 + len(prefill_lengths(model.config.max_sequence_length))
+    assert weights < written.stat().st_size < weights * 2 + 40_000 * signatures
