@@ -166,9 +166,24 @@ def hugging_face_config(model):
 
 
 def variables_by_path(model):
-    """path -> Keras variable, the model's own name left off; only weights, no seeds or metrics."""
-    return {variable.path.split("/", 1)[1]: variable for variable in model.weights
-            if "seed_generator" not in variable.path}
+    """path -> Keras variable, only weights, no seeds or metrics.
+
+    Paths do not depend on what the models were called, nor on whether the backbone was built on its own or within its
+    task: the task's name is left off, and the backbone goes by its family's.
+    """
+    backbone = getattr(model, "backbone", None)
+    inside, family = set(), ""
+    if backbone is not None:
+        inside, family = {id(variable) for variable in backbone.weights}, model.family.name
+    result = {}
+    for variable in model.weights:
+        if "seed_generator" in variable.path:
+            continue
+        path = variable.path.removeprefix(f"{model.name}/")
+        if id(variable) in inside:
+            path = f"{family}/{path.removeprefix(f'{backbone.name}/')}"
+        result[path] = variable
+    return result
 
 
 def check_sizes(config, tensors):

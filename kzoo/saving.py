@@ -63,8 +63,8 @@ def config_dict(model, format="kzoo"):
 def write_model(model, folder, format="kzoo", config=None):
     """The files of `save`, into a folder that exists."""
     folder = pathlib.Path(folder)
-    layout = model.family.hugging_face
-    rows, prefix = (native_rows(model), "") if format == "kzoo" else (task_rows(layout), layout.prefix)
+    family = model.family
+    rows, prefix = (native_rows(model), "") if format == "kzoo" else (task_rows(family), family.hugging_face.prefix)
     save_weights(model, folder / SINGLE, rows, model.config.num_layers, prefix)
     write_json(folder / "config.json", config or config_dict(model, format))
     if model.tokenizer is not None:
@@ -100,22 +100,21 @@ def load(path, task=None, dtype=None):
     tensors = TensorFolder(folder)
     check_sizes(config, tensors)
     model = build_task(family, config, task or saved_task, tokenizer=_load_tokenizer(folder), dtype=dtype)
-    layout = family.hugging_face
-    rows, prefix = (native_rows(model), "") if native else (task_rows(layout), layout.prefix)
+    rows, prefix = (native_rows(model), "") if native else (task_rows(family), family.hugging_face.prefix)
     load_weights(model, tensors, rows, config.num_layers, prefix)
     return model
 
 
-def task_rows(layout):
-    """The layout's rows with variables as a task model names them, below its backbone."""
+def task_rows(family):
+    """The rows of the family's layout with variables as `variables_by_path` names them in a task model."""
     result = []
-    for row in layout.rows:
+    for row in family.hugging_face.rows:
         changes = {}
         for field in ("variable", "layer"):
             if hasattr(row, field):
-                changes[field] = f"{layout.model_type}/{getattr(row, field)}"
+                changes[field] = f"{family.name}/{getattr(row, field)}"
         if hasattr(row, "layers"):
-            changes["layers"] = tuple(f"{layout.model_type}/{layer}" for layer in row.layers)
+            changes["layers"] = tuple(f"{family.name}/{layer}" for layer in row.layers)
         result.append(dataclasses.replace(row, **changes))
     return tuple(result)
 

@@ -29,7 +29,11 @@ class Task(keras.Model):
     @property
     def family(self):
         """The registered family of the backbone."""
-        return next(family for family in families().values() if type(self.backbone) is family.backbone)
+        for family in families().values():
+            if type(self.backbone) is family.backbone:
+                return family
+        raise ValueError(f"{type(self.backbone).__name__} is the backbone of no registered family; see "
+                         "`kzoo.registry.register`.")
 
     def build(self, input_shape=None):
         if not self.backbone.built:

@@ -184,6 +184,8 @@ def test_keras_file_round_trip(model, tmp_path):
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.config == model.config
     np.testing.assert_array_equal(logits(again, TOKENS), logits(model, TOKENS))
+    kzoo.save(again, tmp_path / "run")  # its variables have other paths than those of a model made by `create`
+    np.testing.assert_array_equal(logits(kzoo.load(tmp_path / "run"), TOKENS), logits(model, TOKENS))
 
 
 def test_folder_round_trip(model, tmp_path):

@@ -28,6 +28,14 @@ def test_a_task_that_does_not_exist_or_fit_is_refused():
         build_task(family, family.config(**SIZES), "text-generaton")
 
 
+def test_a_backbone_of_no_family_is_named(model):
+    class Mine(type(model.backbone)):
+        pass
+
+    with pytest.raises(ValueError, match="Mine is the backbone of no registered family"):
+        assert CausalLM(Mine(model.config)).family
+
+
 def test_the_backbones_precision_is_the_tasks():
     family = get_family("gpt2")
     model = build_task(family, family.config(**SIZES), dtype="mixed_bfloat16")

@@ -1,0 +1,210 @@
+"""Making, saving and loading models."""
+import json
+import os
+
+import numpy as np
+import pytest
+from keras import ops
+
+import kzoo
+import kzoo.saving
+from kzoo.tokenizers import train_tokenizer
+
+SIZES = dict(vocabulary_size=29, num_layers=1, num_heads=2, hidden_dim=6, max_sequence_length=11, dropout=0.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return kzoo.create("gpt2-nano", **SIZES)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer("character", ["abcdefghij"])
+
+
+@pytest.fixture()
+def run(model, tmp_path):
+    kzoo.save(model, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def logits(model):
+    return ops.convert_to_numpy(model({"token_ids": np.arange(14, dtype="int32").reshape(2, 7)}))
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# create
+
+def test_presets_with_changes(model):
+    assert model.config == kzoo.create("gpt2-nano").config.replace(**SIZES)
+    assert (model.task, model.family.name, model.tokenizer, model.built) == ("text-generation", "gpt2", None, True)
+    assert kzoo.create("gpt2-nano", task="text-generation", dtype="mixed_bfloat16", **SIZES).compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("name, options, error, words", [
+    ("gpt2-smal", {}, ValueError, "Unknown preset 'gpt2-smal'. Did you mean 'gpt2-small'?.*gpt2-xl"),
+    ("gpt2-nano", {"task": "text-generating"}, ValueError, "Unknown task 'text-generating'. Did you mean 'text-gen"),
+    ("gpt2-nano", {"hiden_dim": 8}, ValueError, "Unknown GPT2Config field 'hiden_dim'. Did you mean 'hidden_dim'?"),
+    ("gpt2-nano", {"hidden_dim": "8"}, TypeError, "`hidden_dim` of GPT2Config must be int. Received: '8'"),
+    ("gpt2-nano", {"hidden_dim": 130}, ValueError, "`hidden_dim` of GPT2Config must be divisible by `num_heads`"),
+])
+def test_what_does_not_exist_or_fit_is_refused(name, options, error, words):
+    with pytest.raises(error, match=words):
+        kzoo.create(name, **options)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(tokenizer):
+    size = tokenizer.vocabulary_size
+    with pytest.raises(ValueError, match=f"The tokenizer has {size} tokens, the model's embedding {size - 1} rows"):
+        kzoo.create("gpt2-nano", tokenizer=tokenizer, vocabulary_size=size - 1)
+
+
+# save
+
+def test_a_run_holds_config_and_weights(run, model):
+    assert sorted(contents(run)) == ["config.json", "model.safetensors"]
+    assert json.loads((run / "config.json").read_text()) == {"kzoo": {
+        "format": 1, "family": "gpt2", "task": "text-generation", "config": model.config.to_dict()}}
+    again = kzoo.load(run)
+    assert again.config == model.config
+    np.testing.assert_array_equal(logits(again), logits(model))
+
+
+@pytest.mark.parametrize("format", ["kzoo", "hugging_face"])
+def test_the_tokenizer_travels(tokenizer, tmp_path, format):
+    model = kzoo.create("gpt2-nano", **SIZES, tokenizer=tokenizer)
+    kzoo.save(model, tmp_path / "run", format=format)
+    again = kzoo.load(tmp_path / "run")
+    assert again.tokenizer.encode("abacad") == tokenizer.encode("abacad")
+    assert again.generate("abc", max_new_tokens=3) == model.generate("abc", max_new_tokens=3)
+    if format == "hugging_face":
+        config = json.loads((tmp_path / "run" / "config.json").read_text())
+        assert (config["eos_token_id"], config["bos_token_id"]) == (tokenizer.eos_id, tokenizer.bos_id)
+
+
+def test_an_existing_folder_is_refused(run, model):
+    before = contents(run)
+    with pytest.raises(FileExistsError, match="run already exists. Choose another folder, or pass overwrite=True"):
+        kzoo.save(model, run)
+    assert contents(run) == before
+
+
+def test_overwriting_replaces_all(run, tmp_path):
+    (run / "notes.txt").write_text("of the old model")
+    other = kzoo.create("gpt2-nano", **SIZES)
+    kzoo.save(other, run, overwrite=True)
+    assert sorted(contents(run)) == ["config.json", "model.safetensors"]
+    np.testing.assert_array_equal(logits(kzoo.load(run)), logits(other))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("failing", ["save_weights", "write_json", "tokenizer"])
+def test_a_failure_keeps_the_old_and_leaves_nothing_new(run, tmp_path, monkeypatch, failing):
+    class NoTokenizer:
+        bos_id = eos_id = pad_id = None
+        vocabulary_size = 3
+
+        def save(self, folder):
+            raise OSError("disk full")
+
+    def fail(*arguments, **options):
+        raise OSError("disk full")
+
+    other = kzoo.create("gpt2-nano", **SIZES, tokenizer=NoTokenizer() if failing == "tokenizer" else None)
+    if failing != "tokenizer":
+        monkeypatch.setattr(kzoo.saving, failing, fail)
+    before = contents(run)
+    for target, overwrite in ((run, True), (tmp_path / "new", False)):
+        with pytest.raises(OSError, match="disk full"):
+            kzoo.save(other, target, overwrite=overwrite)
+    assert contents(run) == before and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_other_objects_and_formats_are_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="Unknown format 'huggingface'. Did you mean 'hugging_face'?"):
+        kzoo.save(model, tmp_path / "run", format="huggingface")
+    with pytest.raises(TypeError, match="`model` must be a task model, as `kzoo.create` makes. Received: GPT2Backbone"):
+        kzoo.save(model.backbone, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom file modes bind")
+def test_a_folder_that_may_not_be_written(model, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="no permission to write"):
+        kzoo.save(model, tmp_path / "run")
+
+
+# load
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder. Give a kzoo run or a Hugging Face"):
+        kzoo.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="holds no config.json: it is neither a kzoo run nor"):
+        kzoo.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"kzoo": ')
+    with pytest.raises(ValueError, match="config.json is not valid JSON"):
+        kzoo.load(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(FileNotFoundError, match="holds no weights: expected model.safetensors"):
+        kzoo.load(tmp_path)
+
+
+def edit(run, change):
+    path = run / "config.json"
+    values = json.loads(path.read_text())
+    change(values["kzoo"])
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda values: values.update(format=2), "it is of another format version than 1"),
+    (lambda values: values.pop("config"), "it lacks 'config'"),
+    (lambda values: values.pop("task"), "it lacks 'task'"),
+    (lambda values: values.update(family="gpt"), "Unknown family 'gpt'. Did you mean 'gpt2'"),
+    (lambda values: values.update(family=["gpt2"]), "`family` must be a text. Received: .'gpt2'."),
+    (lambda values: values.update(task="chess"), "Unknown task 'chess'. Choose one of: "),
+    (lambda values: values.update(task={}), "`task` must be a text. Received: {}"),
+    (lambda values: values.update(config=[]), "GPT2Config is made from a dict of its fields"),
+    (lambda values: values["config"].update(layers=3), "Unknown GPT2Config field 'layers'"),
+    (lambda values: values["config"].update(dropout="none"), "`dropout` of GPT2Config must be float"),
+    (lambda values: values["config"].update(num_heads=5), "`hidden_dim` of GPT2Config must be divisible"),
+    (lambda values: values["config"].update(vocabulary_size=10 ** 12), "asks for 1000000000000 as `vocabulary_size`"),
+    (lambda values: values["config"].update(num_layers=2), "lacks the tensor 'gpt2/block_1/"),
+    (lambda values: values["config"].update(position="alibi"), "no place for: 'gpt2/position_embedding/embeddings'"),
+])
+def test_a_config_that_does_not_fit_is_refused(run, change, words):
+    edit(run, change)
+    with pytest.raises(ValueError, match=words) as caught:
+        kzoo.load(run)
+    assert str(run) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_kzoo_entry_must_be_an_object(run):
+    (run / "config.json").write_text('{"kzoo": 3}')
+    with pytest.raises(ValueError, match="config.json: it is of another format version"):
+        kzoo.load(run)
+
+
+def test_a_task_the_family_cannot_serve_is_refused(run):
+    with pytest.raises(ValueError, match="Unknown task 'chess'|cannot serve the task 'chess'"):
+        kzoo.load(run, task="chess")
+    assert kzoo.load(run, task="text-generation").task == "text-generation"
+
+
+def test_precision_is_chosen_when_loading(run, model):
+    half = kzoo.load(run, dtype="mixed_bfloat16")
+    assert half.compute_dtype == "bfloat16" and half.variable_dtype == "float32"
+    difference = np.abs(logits(half) - logits(model))
+    assert 0 < difference.max() < 0.1
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ValueError, match="pytorch_model.bin is a pickle"):
+        kzoo.load(tmp_path)
