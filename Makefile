@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 PEERS = benchmarks/.venv-peers
+KERAS_HUB = benchmarks/.venv-keras-hub
 # What keras.ops code must do alike on every backend.
 ON_JAX = tests/layers tests/models tests/tasks
 
@@ -19,8 +20,9 @@ lint: $(INSTALLED)
 demo: $(INSTALLED)
 	$(BIN)/kzoo demo --out demo
 
-bench: $(INSTALLED) $(PEERS)/.installed
-	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python
+# ARGS="--only startup" measures one thing; ARGS="--data input.txt" says where tiny Shakespeare is.
+bench: $(INSTALLED) $(PEERS)/.installed $(KERAS_HUB)/.installed
+	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python --keras-hub $(KERAS_HUB)/bin/python $(ARGS)
 
 # Made anew only when the requirements change; a half-made one is not taken for a whole one.
 $(INSTALLED): setup.cfg pyproject.toml
@@ -30,12 +32,12 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $@
 
 # The peers need torch and libraries that disagree with ours: they never share our environment.
-$(PEERS)/.installed: benchmarks/requirements-peers.txt
-	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --upgrade pip
-	$(PEERS)/bin/python -m pip install --quiet --requirement benchmarks/requirements-peers.txt
+benchmarks/.venv-%/.installed: benchmarks/requirements-%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade pip
+	$(@D)/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PEERS) build dist demo *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(KERAS_HUB) build dist demo *.egg-info .pytest_cache .ruff_cache
 	find kzoo export tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

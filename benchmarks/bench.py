@@ -14,6 +14,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 
 import machine
@@ -24,6 +25,8 @@ CHECKOUT = HERE.parent
 WORK = HERE / "work"
 RESULTS = HERE / "results"
 MARK = "@@ "  # what a contender prints for us; libraries print too
+# Options whose values are this machine's paths -> what to show instead; None hides the option.
+PLACEHOLDERS = {"--peers": "PYTHON", "--keras-hub": "PYTHON", "--data": "input.txt", "--out": None}
 PAUSE = 1.0   # seconds between two contenders, in which threads that still spin go to sleep
 
 
@@ -36,7 +39,7 @@ def options(title, rounds=None, data=False, peers=False, keras_hub=False):
         data, peers, keras_hub: whether the script takes these.
     """
     parser = argparse.ArgumentParser(description=title)
-    parser.add_argument("--toy", action="store_true", help="tiny sizes, to see whether everything runs; nothing is kept")
+    parser.add_argument("--toy", action="store_true", help="tiny sizes, to see whether it runs; nothing is kept")
     parser.add_argument("--out", type=pathlib.Path, metavar="JSON", help="where the result goes")
     if rounds:
         parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"runs of each; default {rounds}")
@@ -101,7 +104,7 @@ class Contender:
         if self.problem is None:
             WORK.mkdir(exist_ok=True)
             say(f"{self.name}: getting ready")
-            self._log = open(WORK / f"{self.command[1].rpartition(os.sep)[2]}.log", "w+")  # noqa: SIM115
+            self._log = tempfile.TemporaryFile("w+")
             self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                              stderr=self._log, text=True, env=self._environment, cwd=WORK)
             self.ready = self._read() or {}
@@ -122,8 +125,9 @@ class Contender:
     def round(self):
         """Measure once."""
         if self.problem is None:
-            self._process.stdin.write("go\n")
-            self._process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # if it has ended, reading says so
+                self._process.stdin.write("go\n")
+                self._process.stdin.flush()
             answer = self._read()
             if answer is not None:
                 self.answers.append(answer)
@@ -162,15 +166,20 @@ def interleave(contenders, rounds):
                     say(f"round {done + 1}: {contender.name}: {json.dumps(contender.answers[-1])[:120]}")
 
 
-def run_once(command, **variables):
-    """Run a program of ours to its end; returns what it printed for us."""
-    done = subprocess.run([str(word) for word in command], env=environment(**variables), stdout=subprocess.PIPE,
-                          text=True)
-    answers = [line[len(MARK):] for line in done.stdout.splitlines() if line.startswith(MARK)]
-    if done.returncode or not answers:
-        raise RuntimeError(f"{shlex.join(map(str, command))} ended with status {done.returncode} and "
-                           f"{len(answers)} answers.")
-    return json.loads(answers[-1])
+def run_once(*command, **variables):
+    """Run a program to its end.
+
+    Returns: what it printed for us, and `tree`, the peak memory of it and its children in bytes.
+    """
+    WORK.mkdir(exist_ok=True)
+    process = subprocess.Popen([str(word) for word in command], env=environment(**variables), cwd=WORK,
+                               stdout=subprocess.PIPE, text=True)
+    with machine.PeakMemory(process.pid) as peak:
+        answers = [line[len(MARK):] for line in process.stdout if line.startswith(MARK)]
+        status = process.wait()
+    if status or not answers:
+        raise RuntimeError(f"{shlex.join(map(str, command))} ended with status {status} and {len(answers)} answers.")
+    return {**json.loads(answers[-1]), "tree": peak.bytes}
 
 
 def versions_of(contenders):
@@ -198,7 +207,7 @@ def finish(args, name, title, text, table, versions, started):
         versions: place -> package -> version.
         started: `machine.describe()` from before the work, with the load that was there then.
     """
-    result = {"name": name, "title": title, "text": text, "rows": table, "command": command_line(),
+    result = {"name": name, "title": title, "text": text, "rows": table, "command": command_line(sys.argv),
               "date": datetime.date.today().isoformat(), "machine": started, "versions": versions}
     print(rows.table(table))
     path = args.out or (WORK / "toy" if args.toy else RESULTS) / f"{name}.json"
@@ -207,19 +216,19 @@ def finish(args, name, title, text, table, versions, started):
     return 0 if all(row.met is not False for row in table) or args.toy else 1
 
 
-def command_line():
-    """The command as a reader would type it: interpreters and data as placeholders."""
-    words, placeholder = ["python", f"benchmarks/{pathlib.Path(sys.argv[0]).name}"], None
-    for word in sys.argv[1:]:
-        if placeholder:
-            words.append(placeholder)
-            placeholder = None
-        elif word == "--out" or (words[-1] == "--out"):
-            words = words[:-1] if words[-1] == "--out" else [*words, word]
-        else:
-            words.append(word)
-            placeholder = {"--peers": "PYTHON", "--keras-hub": "PYTHON", "--data": "input.txt"}.get(word)
-    return shlex.join(words)
+def command_line(words):
+    """The command as a reader would type it: interpreters and data as placeholders, no output path."""
+    shown, left = [f"benchmarks/{pathlib.Path(words[0]).name}"], list(words[1:])
+    while left:
+        word, _, value = left.pop(0).partition("=")
+        if word not in PLACEHOLDERS:
+            shown.append(f"{word}={value}" if value else word)
+            continue
+        if not value and left:
+            left.pop(0)
+        shown += [word, PLACEHOLDERS[word]] if PLACEHOLDERS[word] else []
+    backend = os.environ.get("KERAS_BACKEND")
+    return (f"KERAS_BACKEND={backend} " if backend else "") + shlex.join(["python", *shown])
 
 
 def say(line):

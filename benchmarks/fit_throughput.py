@@ -1,26 +1,42 @@
-"""Training throughput at nanoGPT's CPU size: kzoo, KerasHub and PyTorch in turn.
-
-4 layers, 4 heads, width 128, block 64, batch 12, 65 tokens; AdamW; two threads.
-"""
-import functools
+"""Training speed of a small GPT-2: kzoo against KerasHub and PyTorch, in turns."""
+import json
 import sys
 
-from common import in_turn, measure, ratios, row
+import bench
 
-OURS = "kzoo train"
+TITLE = "Training a small GPT-2: tokens a second"
+SIZES = {"layers": 4, "heads": 4, "width": 128, "block": 64, "batch": 12, "vocabulary": 65, "steps": 300}
+TOY = {**SIZES, "layers": 1, "heads": 2, "width": 8, "block": 16, "steps": 7}
+BAR = ">= 1.0"
+TEXT = ("4 layers, 4 heads, width 128, block 64, batch 12, vocabulary 65, float32, {threads} threads. A run is {steps} "
+        "steps, warm, of each contender in turn. `model.fit` of kzoo and of KerasHub get the same arrays, AdamW and "
+        "loss; `kzoo.train` also clips gradients, follows a schedule, shows progress and reads a file, as torch and "
+        "`model.fit` here do not. Ratios are taken round by round.")
 
 
-def run(arguments):
-    hub = arguments.keras_hub or sys.executable
-    medians = in_turn({
-        OURS: functools.partial(measure, sys.executable, "fit_kzoo.py", "train"),
-        "kzoo model.fit": functools.partial(measure, sys.executable, "fit_kzoo.py", "fit"),
-        "KerasHub, XLA": functools.partial(measure, hub, "fit_keras_hub.py", 1),
-        "KerasHub, no XLA": functools.partial(measure, hub, "fit_keras_hub.py", 0),
-        "torch eager": functools.partial(measure, arguments.peers, "fit_torch.py", 0),
-        "torch.compile": functools.partial(measure, arguments.peers, "fit_torch.py", 1),
-    }, arguments.rounds)
-    rows = [row("fit", name, round(value), "tokens/s") for name, value in medians.items()]
-    for ours in (OURS, "kzoo model.fit"):
-        rows += ratios("fit", medians, ours, ("KerasHub, XLA", "torch.compile"), ">= 1.0 x")
-    return rows
+def main():
+    args = bench.options(TITLE, rounds=5, peers=True, keras_hub=True).parse_args()
+    started, sizes = bench.machine.describe(), TOY if args.toy else SIZES
+    words, own = json.dumps(sizes), {"threads": args.threads}
+    fit = bench.Contender("kzoo, `model.fit` with XLA", sys.executable, "fit_kzoo.py", "xla", words, **own)
+    plain = bench.Contender("kzoo, `model.fit` without XLA", sys.executable, "fit_kzoo.py", "plain", words, **own)
+    train = bench.Contender("kzoo, `kzoo.train`", sys.executable, "fit_kzoo_train.py", words, **own)
+    peer = {"threads": args.threads, "optional": True}
+    hub = bench.Contender("KerasHub with XLA", args.keras_hub, "fit_keras_hub.py", "xla", words, **peer)
+    hub_plain = bench.Contender("KerasHub without XLA", args.keras_hub, "fit_keras_hub.py", "plain", words, **peer)
+    compiled = bench.Contender("torch.compile", args.peers, "fit_torch.py", "compile", words, args.threads, **peer)
+    eager = bench.Contender("torch eager", args.peers, "fit_torch.py", "eager", words, args.threads, **peer)
+    contenders = [fit, train, hub, compiled, plain, hub_plain, eager]
+    bench.interleave(contenders, args.rounds)
+    measured = {each: each.row("tokens_per_second", "tokens/s") for each in contenders}
+    table = list(measured.values())
+    for ours in (fit, train):
+        for theirs in (hub, compiled, hub_plain, eager):
+            table.append(bench.rows.ratio(f"{ours.name} / {theirs.name}", measured[ours], measured[theirs],
+                                          BAR if theirs in (hub, compiled) else None))
+    text = TEXT.format(threads=args.threads, steps=sizes["steps"])
+    return bench.finish(args, "fit_throughput", TITLE, text, table, bench.versions_of(contenders), started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,83 +1,124 @@
-"""The two measurements that need a GPU, on Keras' JAX backend: run with KERAS_BACKEND=jax.
+"""What needs a GPU, on Keras' JAX backend, without TensorFlow: nanoGPT's character model, and the speed of GPT-2 small.
 
-    python benchmarks/gpu_jax.py shakespeare --data input.txt     nanoGPT's shakespeare_char setting, loss <= 1.47
-    python benchmarks/gpu_jax.py step                             GPT-2 small in bfloat16: tokens/s, share of the peak
-
-`--toy` shrinks both, to see that they run on a machine without one.
+    KERAS_BACKEND=jax python benchmarks/gpu_jax.py --data input.txt [--only shakespeare|step]
 """
-import argparse
-import pathlib
-import statistics
+import os
+import sys
 import tempfile
 import time
 
-import jax
-import jax.numpy as jnp
-import keras
-import numpy as np
+import bench
 
-import kzoo
-
-
-def shakespeare(arguments):
-    """6 layers, 6 heads, width 384, block 256, batch 64, dropout 0.2, 5,000 iterations (published: 1.4697)."""
-    sizes = dict(num_layers=6, num_heads=6, hidden_dim=384, max_sequence_length=256, dropout=0.2, use_bias=False)
-    options = dict(steps=5000, batch_size=64, interval=250)
-    if arguments.toy:
-        sizes.update(num_layers=1, num_heads=2, hidden_dim=32, max_sequence_length=32)
-        options.update(steps=20, batch_size=8, interval=10)
-    run = kzoo.train("gpt2-nano", arguments.data, pathlib.Path(tempfile.mkdtemp()) / "run", tokenizer="character",
-                     overrides=sizes, learning_rate=1e-3, min_learning_rate=1e-4, warmup_steps=options["steps"] // 50,
-                     schedule="cosine", weight_decay=0.1, beta_1=0.9, beta_2=0.99, clip_norm=1.0,
-                     mixed_precision="bfloat16", **options)
-    best = min(row["valid_loss"] for row in run.results["history"])
-    print(f"validation loss: last {run.results['valid']['loss']:.4f}, best of the intervals {best:.4f}; "
-          f"{run.results['seconds']} s, {run.results['tokens_per_second']} tokens/s")
+TITLE = "On a GPU, JAX backend: nanoGPT's character model, a training step of GPT-2 small"
+CHARACTERS = {  # nanoGPT's config/train_shakespeare_char.py
+    "overrides": {"num_layers": 6, "num_heads": 6, "hidden_dim": 384, "max_sequence_length": 256, "dropout": 0.2,
+                  "use_bias": False},
+    "options": {"steps": 5000, "batch_size": 64, "learning_rate": 1e-3, "min_learning_rate": 1e-4, "warmup_steps": 100,
+                "schedule": "cosine", "beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.1, "clip_norm": 1.0,
+                "validation_split": 0.1, "interval": 250, "mixed_precision": "bfloat16"}}
+TEXT = ("Characters: 6 layers, 6 heads, width 384, block 256, batch 64, dropout 0.2, 5,000 steps in bfloat16; like "
+        "nanoGPT's 1.4697 the loss is the best of a validation every 250 steps, here over the whole last tenth of the "
+        "text. GPT-2 small: a step of `model.fit` with AdamW, length 1,024, bfloat16 computation, XLA; the peak is the "
+        "best square bfloat16 matrix product found on the same card, and a token costs 6 operations a weight plus "
+        "12 x layers x width x length (Chowdhery et al. 2022, appendix B).")
 
 
-def step(arguments):
-    """One `fit` step of GPT-2 small, batch 16, length 1,024, bfloat16, XLA."""
-    batch, length, sizes = 16, 1024, {}
-    if arguments.toy:
-        batch, length, sizes = 2, 32, dict(num_layers=1, num_heads=2, hidden_dim=32, vocabulary_size=211)
-    model = kzoo.create("gpt2-small", dtype="mixed_bfloat16", dropout=0.0, **sizes)
-    model.compile(keras.optimizers.AdamW(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-                  jit_compile=True)
-    ids = np.random.default_rng(0).integers(0, model.config.vocabulary_size, (batch, length + 1)).astype("int32")
-    inputs, targets = {"token_ids": ids[:, :-1]}, ids[:, 1:]
-    times = []
-    for _ in range(12):
-        started = time.perf_counter()
-        model.train_on_batch(inputs, targets)  # returns numbers, so it waits for the device
-        times.append(time.perf_counter() - started)
-    seconds = statistics.median(times[2:])
-    tokens = batch * length
-    width, layers = model.config.hidden_dim, model.config.num_layers
-    # Forward and backward of all matrices, and of the scores and their use: Chowdhery et al. 2022, appendix B.
-    operations = tokens * (6 * model.count_params() + 12 * layers * width * length)
-    peak = matmul_peak(256 if arguments.toy else 8192)
-    print(f"{seconds * 1000:.1f} ms a step, {tokens / seconds:,.0f} tokens/s, {operations / seconds / 1e12:.1f} TFLOP/s = "
-          f"{operations / seconds / peak:.0%} of the measured {peak / 1e12:.0f} TFLOP/s")
+def shakespeare(data, toy):
+    """Rows of the character model."""
+    import kzoo
+
+    overrides, options = CHARACTERS["overrides"], CHARACTERS["options"]
+    if toy:
+        overrides = {**overrides, "num_layers": 1, "num_heads": 2, "hidden_dim": 8, "max_sequence_length": 32}
+        options = {**options, "steps": 6, "warmup_steps": 2, "interval": 3, "batch_size": 4}
+    with tempfile.TemporaryDirectory() as folder:
+        results = kzoo.train("gpt2-nano", data, f"{folder}/run", tokenizer="character", overrides=overrides,
+                             **options).results
+    best = min(results["history"], key=lambda row: row["valid_loss"])
+    return [bench.rows.Row("characters: best validation loss", [best["valid_loss"]], "nats", "<= 1.47",
+                           f"at step {best['step']:,}"),
+            bench.rows.Row("characters: last validation loss", [results["valid"]["loss"]], "nats"),
+            bench.rows.Row("characters: the whole run", [results["seconds"]], "s")]
 
 
-def matmul_peak(size):
-    """Operations a second of a square bfloat16 matrix product."""
-    a, b = (jax.random.normal(jax.random.PRNGKey(i), (size, size), jnp.bfloat16) for i in range(2))
-    product = jax.jit(jnp.matmul)
-    product(a, b).block_until_ready()
-    times = []
-    for _ in range(10):
-        started = time.perf_counter()
-        product(a, b).block_until_ready()
-        times.append(time.perf_counter() - started)
-    return 2 * size**3 / statistics.median(times)
+def step(rounds, batch_size, toy):
+    """Rows of GPT-2 small's training step."""
+    import keras
+    import numpy as np
+
+    import kzoo
+
+    length, steps, overrides = 1024, 30, {"dropout": 0.0}
+    if toy:
+        length, steps, batch_size = 32, 3, 2
+        overrides = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "vocabulary_size": 211, "dropout": 0.0}
+    model = kzoo.create("gpt2-small", dtype="mixed_bfloat16", **overrides)
+    config = model.config
+    model.compile(optimizer=keras.optimizers.AdamW(1e-4), jit_compile=True,
+                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    shape = (steps * batch_size, length + 1)
+    ids = np.random.default_rng(0).integers(0, config.vocabulary_size, shape).astype("int32")
+
+    def fit():
+        model.fit({"token_ids": ids[:, :-1]}, ids[:, 1:], batch_size=batch_size, verbose=0)
+
+    fit()  # compiles
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        fit()
+        seconds.append((time.perf_counter() - start) / steps)
+    tokens = batch_size * length
+    weights = model.count_params() - config.max_sequence_length * config.hidden_dim  # positions are only looked up
+    operations = tokens * (6 * weights + 12 * config.num_layers * config.hidden_dim * length)
+    peak = matmul_peak((128, 256) if toy else (4096, 8192, 16384))
+    name = f"GPT-2 small, batch {batch_size} x {length:,}"
+    return [bench.rows.Row(f"{name}: a step", [1e3 * each for each in seconds], "ms"),
+            bench.rows.Row(f"{name}: speed", [tokens / each for each in seconds], "tokens/s"),
+            bench.rows.Row(f"{name}: arithmetic", [operations / each / 1e12 for each in seconds], "TFLOP/s"),
+            bench.rows.Row("measured peak of a bfloat16 matrix product", [peak / 1e12], "TFLOP/s"),
+            bench.rows.Row(f"{name}: share of that peak", [100 * operations / each / peak for each in seconds], "%")]
+
+
+def matmul_peak(sizes, repeats=20):
+    """Operations a second of the fastest square bfloat16 product among `sizes`."""
+    import jax
+
+    best = 0.0
+    for size in sizes:
+        left, right = (jax.random.normal(jax.random.key(seed), (size, size), "bfloat16") for seed in (0, 1))
+        product = jax.jit(jax.numpy.matmul)
+        product(left, right).block_until_ready()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            result = product(left, right)
+        result.block_until_ready()
+        best = max(best, 2 * size**3 * repeats / (time.perf_counter() - start))
+    return best
+
+
+def main():
+    parser = bench.options(TITLE, rounds=5, data=True)
+    parser.add_argument("--only", choices=("shakespeare", "step"), help="one of the two")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="of GPT-2 small; default 16")
+    args = parser.parse_args()
+    if os.environ.get("KERAS_BACKEND") != "jax":
+        sys.exit("Set KERAS_BACKEND=jax.")
+    started = bench.machine.describe()
+    sys.path.insert(0, str(bench.CHECKOUT))
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform == "cpu" and not args.toy:
+        sys.exit("JAX sees no accelerator. --toy shows on a CPU that the script runs.")
+    started["processor"] = f"{device.device_kind}; {started['processor']}"
+    table = []
+    if args.only != "step":
+        table += shakespeare(bench.need_data(args), args.toy)
+    if args.only != "shakespeare":
+        table += step(args.rounds, args.batch_size, args.toy)
+    return bench.finish(args, "gpu_jax", TITLE, TEXT, table, bench.own_versions("keras", "jax", "jaxlib"), started)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=("shakespeare", "step"))
-    parser.add_argument("--data")
-    parser.add_argument("--toy", action="store_true")
-    chosen = parser.parse_args()
-    print(jax.devices())
-    {"shakespeare": shakespeare, "step": step}[chosen.work](chosen)
+    sys.exit(main())

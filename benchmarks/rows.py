@@ -1,4 +1,4 @@
-"""What a benchmark says: rows of measured values, their bars, and how they read in RESULTS.md. Standard library only."""
+"""What a benchmark says: rows of measured values, their bars, and how they read as Markdown. Standard library only."""
 import dataclasses
 import json
 import operator
@@ -85,7 +85,7 @@ def section(result):
              f"{result['date']}; {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
              f"load when it began: {machine['load']}."]
     if machine["load"] > BUSY:
-        lines.append(f"**The machine was busy (load above {BUSY}): the times mean little, the losses are good.**")
+        lines.append(f"**The machine was busy (load above {BUSY}): times and speeds mean little.**")
     for place, versions in result["versions"].items():
         lines.append(f"{place}: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
     return "\n".join(lines)

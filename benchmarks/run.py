@@ -1,51 +1,105 @@
-"""Run the benchmarks and write RESULTS.md. `python benchmarks/run.py --peers PYTHON [--only NAME ...]`"""
+"""Run the benchmarks, one after the other, and write RESULTS.md from what they leave in results/.
+
+    python benchmarks/run.py --peers PYTHON --keras-hub PYTHON [--only NAME ...] [--data input.txt]
+
+Each script measures in processes of its own, stores its rows when it is done, and can be run alone; `--missing` goes on
+with a run that was interrupted. The exit status is 1 if a bar was missed. Standard library only.
+"""
 import argparse
-import importlib
 import json
+import os
+import subprocess
 import sys
 
-from common import HERE, WORK, machine
+import bench
 
-SCRIPTS = ("startup", "fit_throughput", "export_gpt2_small", "decode_gpt2_small", "shakespeare")
-RESULTS = HERE / "RESULTS.md"
-STORE = HERE / "results.json"
+# Script -> the options it takes, in the order of RESULTS.md. The GPU's runs only when asked for.
+SCRIPTS = {
+    "startup": (),
+    "fit_throughput": ("peers", "keras_hub"),
+    "decode_gpt2_small": ("peers",),
+    "export_gpt2_small": (),
+    "shakespeare": ("data",),
+    "gpu_jax": ("data",),
+}
+ON_REQUEST = {"gpu_jax": ": it needs a GPU that JAX can use, and none was at hand"}
+HEADER = """# Results
 
+What kzoo is held to, measured: `make bench` repeats all of it and rewrites this file. Figures are medians of several
+runs in which the contenders take turns, each in its own process and, for the peers, in its own environment
+(`requirements-peers.txt`, `requirements-keras-hub.txt`). Absolute figures move from machine to machine, ratios less.
+"""
+NOT_MEASURED = """## {name}
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default=sys.executable, help="interpreter with the peers of requirements-peers.txt")
-    parser.add_argument("--keras-hub", help="interpreter with keras-hub; default: this one")
-    parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=SCRIPTS)
-    parser.add_argument("--data", help="text of tiny Shakespeare, for the script of that name")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    WORK.mkdir(exist_ok=True)
-    results = json.loads(STORE.read_text()) if STORE.exists() else {}
-    for name in arguments.only:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        rows = importlib.import_module(name).run(arguments)
-        if rows:
-            results[name] = {"machine": machine(), "command": f"python benchmarks/run.py --only {name}", "rows": rows}
-            STORE.write_text(json.dumps(results, indent=1) + "\n")
-            RESULTS.write_text(render(results))
-    print(render(results))
+Not measured yet{why}. To measure it:
+
+    {command}
+"""
 
 
 def render(results):
-    """RESULTS.md from the stored rows."""
-    lines = ["# Benchmarks", "",
-             "Medians of several runs, contenders in turn within one run; `make bench` repeats them. Absolute figures move",
-             "from machine to machine, ratios less.", ""]
-    for name in (name for name in SCRIPTS if name in results):
-        entry = results[name]
-        lines += [f"## {name}", "", f"`{entry['command']}` on {entry['machine']}", "",
-                  "| work | what | result | bar | note |", "|---|---|---:|---|---|"]
-        lines += [f"| {row['work']} | {row['what']} | {row['value']:,} {row['unit']} | {row['bar']} | {row['note']} |"
-                  for row in entry["rows"]]
-        lines.append("")
-    notes = HERE / "NOTES.md"
-    return "\n".join(lines) + (notes.read_text() if notes.exists() else "")
+    """RESULTS.md from the stored results, a dict of name -> result."""
+    parts = [HEADER]
+    for name, takes in SCRIPTS.items():
+        if name in results:
+            parts.append(bench.rows.section(results[name]) + "\n")
+        else:
+            command = f"{'KERAS_BACKEND=jax ' * (name in ON_REQUEST)}python benchmarks/run.py --only {name}"
+            command += "".join(f" --{option.replace('_', '-')} {'input.txt' if option == 'data' else 'PYTHON'}"
+                               for option in takes)
+            parts.append(NOT_MEASURED.format(name=name, command=command, why=ON_REQUEST.get(name, "")))
+    return "\n".join(parts)
+
+
+def stored():
+    """name -> result of every script that has run."""
+    paths = {name: bench.RESULTS / f"{name}.json" for name in SCRIPTS}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
+
+
+def chosen(args):
+    """Names of the scripts to run."""
+    names = args.only or [name for name in SCRIPTS if name not in ON_REQUEST]
+    return [name for name in names if not (args.missing and name in stored())]
+
+
+def command(name, args):
+    """The command line of one script."""
+    words = [sys.executable, str(bench.HERE / f"{name}.py")]
+    for option in SCRIPTS[name]:
+        if getattr(args, option) is not None:
+            words += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
+    return words + ["--toy"] * args.toy
+
+
+def parse(words=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", metavar="PYTHON", help="interpreter with requirements-peers.txt")
+    parser.add_argument("--keras-hub", metavar="PYTHON", help="interpreter with requirements-keras-hub.txt")
+    parser.add_argument("--data", default=bench.find_shakespeare(), metavar="FILE", help="tiny Shakespeare, input.txt")
+    parser.add_argument("--only", nargs="+", choices=SCRIPTS, metavar="NAME", help=f"some of: {', '.join(SCRIPTS)}")
+    parser.add_argument("--missing", action="store_true", help="leave out what has been measured")
+    parser.add_argument("--render", action="store_true", help="only write RESULTS.md anew")
+    parser.add_argument("--toy", action="store_true", help="tiny sizes, to see whether all runs; nothing is kept")
+    return parser.parse_args(words)
+
+
+def main():
+    args, failed = parse(), []
+    for name in [] if args.render else chosen(args):
+        if "data" in SCRIPTS[name] and args.data is None:
+            bench.say(f"{name}: left out, it needs --data input.txt (tiny Shakespeare)")
+            continue
+        bench.say(f"== {name}")
+        variables = {"KERAS_BACKEND": "jax"} if name in ON_REQUEST else {}
+        if subprocess.run(command(name, args), env={**os.environ, **variables}).returncode:
+            failed.append(name)
+    if not args.toy:
+        (bench.HERE / "RESULTS.md").write_text(render(stored()), encoding="utf-8")
+    if failed:
+        bench.say(f"missed a bar or failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

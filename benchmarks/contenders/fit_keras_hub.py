@@ -1,17 +1,18 @@
-"""KerasHub's GPT-2 with `model.fit`; argument 1: with XLA."""
+"""KerasHub's GPT-2 trained by `model.fit`: python fit_keras_hub.py JIT SIZES"""
 import sys
 
-import keras
+import fitting
 import keras_hub
 import numpy as np
-import shape
+from serving import serve
 
+sizes = fitting.read_sizes(sys.argv[2])
 backbone = keras_hub.models.GPT2Backbone(
-    vocabulary_size=shape.VOCABULARY, num_layers=shape.LAYERS, num_heads=shape.HEADS, hidden_dim=shape.WIDTH,
-    intermediate_dim=4 * shape.WIDTH, dropout=0.0, max_sequence_length=shape.LENGTH)
+    vocabulary_size=sizes.vocabulary, num_layers=sizes.layers, num_heads=sizes.heads, hidden_dim=sizes.width,
+    intermediate_dim=4 * sizes.width, dropout=0.0, max_sequence_length=sizes.block)
 model = keras_hub.models.GPT2CausalLM(backbone=backbone, preprocessor=None)
-model.compile(optimizer=keras.optimizers.AdamW(1e-3), jit_compile=sys.argv[1] == "1",
-              loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-inputs, targets = shape.tokens()
-data = {"token_ids": inputs, "padding_mask": np.ones_like(inputs)}
-shape.report(lambda: model.fit(data, targets, batch_size=shape.BATCH, verbose=0))
+inputs, targets = fitting.windows(sizes)
+features = {"token_ids": inputs, "padding_mask": np.ones_like(inputs)}  # it asks for both
+measure = fitting.keras_measure(model, features, targets, sizes, jit=sys.argv[1] == "xla")
+serve("KerasHub's environment", ["keras", "keras-hub", "tensorflow", "numpy"], measure,
+      parameters=model.count_params())

@@ -1,0 +1,216 @@
+"""The benchmarks without their timing: scripts import, options parse, contenders take turns, results read well."""
+import ast
+import importlib
+import json
+import pathlib
+import re
+import sys
+import types
+
+import pytest
+
+from kzoo.cli.parser import UsageError, build_parser
+
+HERE = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
+MODULES = ("bench", "rows", "machine", "run")
+SCRIPTS = ("startup", "fit_throughput", "decode_gpt2_small", "export_gpt2_small", "shakespeare", "gpu_jax")
+CONTENDER = """
+import sys
+from serving import answer
+answer({"versions": {"here": {"thing": "1.2"}}})
+print("a library prints")
+for number, _ in enumerate(sys.stdin):
+    if number == int(sys.argv[2]):
+        sys.exit("thing broke")
+    with open(sys.argv[1], "a") as file:
+        file.write(sys.argv[3])
+    answer({"speed": 7.0 * (number + 1)})
+"""
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """Name -> module of benchmarks/, which is no package: its scripts import each other from their own folder."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE))
+        found = {name: importlib.import_module(name) for name in (*MODULES, *SCRIPTS)}
+    yield types.SimpleNamespace(**found)
+    for name in {*MODULES, *SCRIPTS} - before:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def result(modules):
+    rows = [modules.rows.Row("ours", [2.0, 3.0, 7.0], "tokens/s"), modules.rows.Row("it", [1.0], "s", "<= 0.5", "why")]
+    return {"name": "startup", "title": "A title", "text": "How.", "rows": rows, "command": "python benchmarks/x.py",
+            "date": "2026-01-02", "versions": {"peers": {"torch": "2.13.0"}},
+            "machine": {"processor": "A processor", "cores": 2, "memory_gib": 23, "load": 0.1}}
+
+
+@pytest.fixture
+def contenders(modules, tmp_path):
+    """(name, fails in round) -> Contender, of a program that counts."""
+    program = tmp_path / "counts.py"
+    program.write_text(f"import sys; sys.path.insert(0, {str(HERE / 'contenders')!r}){CONTENDER}")
+
+    def make(name, fails=99, **options):
+        return modules.bench.Contender(name, sys.executable, program, tmp_path / "order", fails, name, **options)
+    return make
+
+
+def test_every_script_is_known(modules):
+    programs = {path.stem for path in HERE.glob("*.py") if "TITLE = " in path.read_text(encoding="utf-8")}
+    assert programs == set(SCRIPTS) == set(modules.run.SCRIPTS)
+
+
+def test_every_program_that_is_started_is_there():
+    started = {name for script in SCRIPTS
+               for name in re.findall(r'"(\w+\.py)"', (HERE / f"{script}.py").read_text(encoding="utf-8"))}
+    there = {path.name: path.read_text(encoding="utf-8") for path in (HERE / "contenders").glob("*.py")}
+    helpers = {f"{name}.py" for text in there.values() for name in re.findall(r"^(?:from|import) (\w+)", text, re.M)}
+    assert started <= set(there) <= started | helpers
+    for text in there.values():
+        ast.parse(text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_explains_its_options(modules, script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        getattr(modules, script).main()
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert {option for option in ("peers", "keras_hub", "data") if f"--{option.replace('_', '-')} " in text} == \
+        set(modules.run.SCRIPTS[script])
+
+
+def test_peers_are_pinned():
+    for name in ("requirements-peers.txt", "requirements-keras-hub.txt"):
+        lines = [line for line in (HERE / name).read_text().splitlines() if line and not line.startswith("#")]
+        assert lines and all(re.fullmatch(r"[\w.-]+==[\d.]+", line) for line in lines), name
+
+
+def test_the_run_passes_on_what_a_script_takes(modules):
+    args = modules.run.parse(["--peers", "p", "--keras-hub", "k", "--data", "d", "--toy"])
+    assert modules.run.command("fit_throughput", args)[2:] == ["--peers", "p", "--keras-hub", "k", "--toy"]
+    assert modules.run.command("shakespeare", args)[2:] == ["--data", "d", "--toy"]
+    assert modules.run.command("startup", args)[2:] == ["--toy"]
+
+
+def test_the_run_can_be_cut_and_resumed(modules, monkeypatch):
+    monkeypatch.setattr(modules.run, "stored", lambda: {"startup": {}})
+    assert "gpu_jax" not in modules.run.chosen(modules.run.parse([]))
+    assert modules.run.chosen(modules.run.parse(["--only", "gpu_jax", "startup"])) == ["gpu_jax", "startup"]
+    assert modules.run.chosen(modules.run.parse(["--only", "gpu_jax", "startup", "--missing"])) == ["gpu_jax"]
+    with pytest.raises(SystemExit):
+        modules.run.parse(["--only", "startups"])
+
+
+def test_training_options_are_those_of_the_command_line(modules, tmp_path):
+    data = tmp_path / "input.txt"
+    data.write_text("to be")
+    command = modules.shakespeare.command(data, tmp_path / "run", 5)
+    args = build_parser().parse_args(command[3:])
+    assert (args.model, args.steps, args.beta_2, args.seed) == ("gpt2-nano", 2000, 0.99, 5)
+    assert dict(args.overrides)["use_bias"] == "False"
+    with pytest.raises(UsageError, match="--learning-rates"):
+        build_parser().parse_args([*command[3:], "--learning-rates", "1"])
+
+
+def test_contenders_take_turns(modules, contenders, tmp_path, monkeypatch):
+    monkeypatch.setattr(modules.bench, "PAUSE", 0)
+    first, second = contenders("A"), contenders("B")
+    modules.bench.interleave([first, second], 3)
+    assert (tmp_path / "order").read_text() == "ABABAB"
+    assert first.values("speed") == [7.0, 14.0, 21.0]
+    assert modules.bench.versions_of([first, second]) == {"here": {"thing": "1.2"}}
+
+
+def test_a_peer_that_fails_is_noted_and_our_own_is_an_error(modules, contenders, monkeypatch):
+    monkeypatch.setattr(modules.bench, "PAUSE", 0)
+    peer, ours = contenders("P", fails=1, optional=True), contenders("A")
+    modules.bench.interleave([peer, ours], 2)
+    row = peer.row("speed", "tokens/s")
+    assert (row.values, row.note) == ((), "failed: thing broke")
+    assert len(ours.answers) == 2
+    assert modules.rows.ratio("A / P", ours.row("speed", ""), row, ">= 1.0").met is None
+    with pytest.raises(RuntimeError, match="A ended with status 1:\nthing broke"):
+        modules.bench.interleave([contenders("A", fails=1)], 2)
+
+
+def test_a_peer_without_an_interpreter_is_left_out(modules):
+    peer = modules.bench.Contender("P", None, "fit_torch.py")
+    modules.bench.interleave([peer], 1)
+    assert "no interpreter" in peer.row("speed", "").note
+
+
+def test_ratios_are_taken_round_by_round(modules):
+    ours, theirs = modules.rows.Row("A", [6.0, 4.0, 9.0]), modules.rows.Row("B", [2.0, 1.0, 9.0])
+    row = modules.rows.ratio("A / B", ours, theirs, ">= 3.0")
+    assert row.values == (3.0, 4.0, 1.0)
+    assert (row.median, row.met) == (3.0, True)
+    assert modules.rows.ratio("A / B", ours, theirs, ">= 3.1").met is False
+
+
+@pytest.mark.parametrize("bar, met", [("<= 3", True), ("<= 2.9", False), (">= 3", True), (">= 3.1", False)])
+def test_bars_hold_the_median(modules, bar, met):
+    assert modules.rows.Row("a", [2.0, 3.0, 7.0], bar=bar).met is met
+
+
+@pytest.mark.parametrize("bar", ["3", "< 3", "<= 3 s"])
+def test_a_bar_that_cannot_be_read_is_refused(modules, bar):
+    with pytest.raises(ValueError, match="`bar` must read like"):
+        modules.rows.Row("a", [2.0], bar=bar)
+
+
+def test_numbers_read_well(modules):
+    assert [modules.rows.number(value) for value in (21345.6, 498.32, 1.91234, 0.13)] == \
+        ["21,346", "498.3", "1.912", "0.13"]
+
+
+def test_results_survive_the_disk_and_read_as_a_table(modules, result, tmp_path):
+    modules.rows.write(tmp_path / "deep" / "startup.json", result)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["startup.json"]
+    text = modules.rows.section(json.loads((tmp_path / "deep" / "startup.json").read_text()))
+    assert "| ours | 3 tokens/s | 3: 2 to 7 |  |  |" in text
+    assert "| it | 1 s | 1 | <= 0.5 | **missed**; why |" in text
+    assert "A processor, 2 cores, 23 GiB; load when it began: 0.1." in text
+    assert "peers: torch 2.13.0." in text
+    assert "busy" not in text
+
+
+def test_a_busy_machine_is_told(modules, result):
+    result["rows"], result["machine"]["load"] = [], 1.6
+    assert "The machine was busy" in modules.rows.section(result)
+
+
+def test_what_is_not_measured_is_named_with_its_command(modules, result):
+    result["rows"] = []
+    text = modules.run.render({"startup": result})
+    assert "KERAS_BACKEND=jax python benchmarks/run.py --only gpu_jax --data input.txt" in text
+    assert "--only startup" not in text
+
+
+def test_the_results_are_those_that_are_stored(modules):
+    assert (HERE / "RESULTS.md").read_text(encoding="utf-8") == modules.run.render(modules.run.stored()), \
+        "run `python benchmarks/run.py --render`"
+
+
+def test_commands_show_no_paths_of_the_machine(modules, monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    words = ["/a/x.py", "--peers", "/p/python", "--out=/o.json", "--data=/d.txt", "--rounds", "5", "--out", "/o",
+             "--toy"]
+    assert modules.bench.command_line(words) == \
+        "python benchmarks/x.py --peers PYTHON --data input.txt --rounds 5 --toy"
+
+
+def test_the_peak_is_that_of_the_whole_family(modules):
+    program = ("import subprocess, sys; subprocess.run([sys.executable, '-c', "
+               "'import time; held = bytearray(90_000_000); time.sleep(0.5)'])")
+    if not pathlib.Path("/proc/self").exists():
+        pytest.skip("this system has no /proc to read memory from")
+    process = modules.bench.subprocess.Popen([sys.executable, "-c", program])
+    with modules.machine.PeakMemory(process.pid) as peak:
+        process.wait()
+    assert peak.bytes > 90_000_000
