@@ -2,6 +2,17 @@
 import time
 
 
+def import_tensorboard():
+    """What is used of the package. Raises ImportError that says what to do if it is not installed."""
+    try:
+        from tensorboard.compat.proto import event_pb2, summary_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    except ImportError as error:
+        raise ImportError("TensorBoard logs need the tensorboard package: pip install tensorboard, "
+                          "or leave out `logdir`.") from error
+    return event_pb2, summary_pb2, EventFileWriter
+
+
 class EventFile:
     """One log file in `folder`, for one process.
 
@@ -13,12 +24,7 @@ class EventFile:
     """
 
     def __init__(self, folder, step=0):
-        try:
-            from tensorboard.compat.proto import event_pb2, summary_pb2
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-        except ImportError as error:
-            raise ImportError("TensorBoard logs need the tensorboard package: pip install tensorboard, "
-                              "or leave out `logdir`.") from error
+        event_pb2, summary_pb2, EventFileWriter = import_tensorboard()
         self._events, self._summaries = event_pb2, summary_pb2
         self._writer = EventFileWriter(str(folder))
         # TensorBoard drops what it has from the step of a start on.

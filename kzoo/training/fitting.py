@@ -10,7 +10,13 @@ from kzoo.training.callbacks import EndInterval, ShowProgress, Speed, write_log
 from kzoo.training.checkpoints import latest_checkpoint, save_checkpoint
 from kzoo.training.event_file import EventFile
 from kzoo.training.losses import TokenCrossEntropy
-from kzoo.training.optimizer import choose_jit, make_optimizer, make_schedule, require_determinism
+from kzoo.training.optimizer import (
+    choose_jit,
+    make_optimizer,
+    make_schedule,
+    require_determinism,
+    steps_per_execution,
+)
 from kzoo.training.progress import Progress, note
 from kzoo.training.run_folder import CHECKPOINTS, LOG
 from kzoo.training.token_windows import make_dataset
@@ -32,7 +38,7 @@ def fit(model, corpus, options, folder, identity, logdir=None):
     Returns: dict of results, for training.json.
     """
     started = time.monotonic()
-    jit, reason = choose_jit(options.jit)
+    jit, reason = choose_jit(options.jit, options.steps)
     note(reason)
     if options.deterministic:
         require_determinism()
@@ -42,7 +48,8 @@ def fit(model, corpus, options, folder, identity, logdir=None):
     write_log(folder / LOG, history)  # drops rows that an interrupted process wrote after its checkpoint
     scorer = WindowScorer(model, corpus.sequence_length) if corpus.valid is not None else None
     model.compile(optimizer=optimizer, loss=TokenCrossEntropy(options.label_smoothing), jit_compile=jit,
-                  auto_scale_loss=False)  # the optimizer does it already
+                  auto_scale_loss=False,  # the optimizer does it already
+                  steps_per_execution=steps_per_execution(options, model.count_params(), corpus.sequence_length))
 
     def validate():
         nats, count = scorer.score(corpus.valid, options.validation_tokens)

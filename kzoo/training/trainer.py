@@ -6,6 +6,7 @@ from kzoo.files import atomic_folder
 from kzoo.saving import load
 from kzoo.tokenizers import load_tokenizer
 from kzoo.training.corpus import encode_corpus
+from kzoo.training.event_file import import_tensorboard
 from kzoo.training.fitting import fit
 from kzoo.training.options import TrainOptions
 from kzoo.training.progress import note
@@ -59,6 +60,8 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
     options = TrainOptions.from_dict(options)
     if task not in TASKS:
         raise ValueError(f"`train` serves the tasks: {', '.join(TASKS)}. Received: {task!r}.")
+    if logdir is not None:
+        import_tensorboard()
     out = pathlib.Path(out)
     resuming = check_out(out, resume, overwrite)
     source = ModelSource(model, task, overrides, options.mixed_precision)

@@ -40,7 +40,7 @@ def kill_at_call(module, name, number, after=False):
 
 MOMENTS = {
     "encoding": lambda: kill_at_call(token_files, "_write", 2, after=True),
-    "between checkpoints": lambda: kill_at_call(callbacks.ShowProgress, "on_train_batch_end", 9),   # step 4 and a half
+    "between checkpoints": lambda: kill_at_call(callbacks.ShowProgress, "on_train_batch_end", 5),  # step 5
     "writing a checkpoint": lambda: kill_at_call(checkpoints, "_array", 5),
     "before the log": lambda: kill_at_call(callbacks, "write_log", 1),
     "saving the model": lambda: kill_at_call(run_folder, "write_model", 1, after=True),

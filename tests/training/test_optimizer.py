@@ -96,12 +96,27 @@ def test_the_schedule_is_the_options():
 
 
 def test_the_choice_of_xla_is_said(monkeypatch):
-    assert choose_jit("on") == (True, f"XLA: on, as asked for ({keras.backend.backend()} on the CPU).")
-    assert choose_jit("off")[0] is False
-    jit, reason = choose_jit("auto")
+    backend = keras.backend.backend()
+    assert choose_jit("on", 1) == (True, f"XLA: on, as asked for ({backend} on the CPU).")
+    assert choose_jit("off", 1000)[0] is False
+    jit, reason = choose_jit("auto", 1000)
     assert jit and "CPU" in reason
+    jit, reason = choose_jit("auto", 10)
+    assert jit is (backend == "jax") and "CPU" in reason
     monkeypatch.setattr(module, "gpu_available", lambda: True)
-    assert "GPU" in choose_jit("auto")[1]
+    jit, reason = choose_jit("auto", 10)
+    assert jit and "GPU" in reason
+
+
+@pytest.mark.parametrize("change, parameters, expected", [
+    ({}, 800_000, 10), ({"batch_size": 13}, 100, 25), ({}, 124_000_000, 1), ({"steps": 2003}, 100, 1),
+    ({"steps": 2010, "gradient_accumulation": 2}, 100, 20), ({"steps": 20}, 100, 20)])
+def test_how_many_batches_at_a_time_divides_every_epoch(change, parameters, expected):
+    options = TrainOptions(**change).resolve(64, 3)
+    found = module.steps_per_execution(options, parameters, 64)
+    assert found == expected
+    for epoch in (options.interval, options.steps % options.interval):
+        assert epoch * options.gradient_accumulation % found == 0
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow can be told at any time")
