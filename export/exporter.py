@@ -30,7 +30,7 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         model: a kzoo task model.
         path: the folder to make.
         formats: some of "savedmodel", "onnx", "tflite", and "keras" for the weights to train on.
-        quantize: variants to write: "none" for float32, and what the formats offer, for example "int8". A format
+        quantize: variants to write. Every format offers "none", which is float32; quantised ones are to come. A format
             that lacks a variant is written in the others.
         overwrite: replace an existing folder.
         keep_failed: keep artifacts that fail verification.

@@ -13,7 +13,7 @@ def add_commands(add):
     parser.add_argument("--formats", type=_formats, default=ABSENT, metavar="NAME,...",
                         help="some of savedmodel,onnx,tflite")
     parser.add_argument("--quantize", type=comma_list, default=ABSENT, metavar="NAME,...",
-                        help="variants to write, for example none,int8")
+                        help="variants to write; so far 'none', which is float32")
     parser.add_argument("--task", type=task, default=None, metavar="TASK", help="the head to export")
     parser.add_argument("--overwrite", action="store_true", default=ABSENT, help="replace BUNDLE if it exists")
     parser.add_argument("--keep-failed", action="store_true", default=ABSENT,
