@@ -11,7 +11,7 @@ import numpy as np
 from kzoo.files import read_json, write_json
 from kzoo.training.text_files import read_pieces
 
-PIECES = 64  # encoded together
+PIECES = 16  # encoded together; a token takes a hundred bytes until it is written
 
 
 def encode_text(text, tokenizer, folder, name, start=0, stop=None, report=None):

@@ -7,6 +7,7 @@ import pytest
 
 import kzoo
 from kzoo.tokenizers import train_tokenizer
+from kzoo.training import sources, text_files
 from kzoo.training.sources import ModelSource, TokenizerSource, seeded
 from kzoo.training.text_files import check_text
 
@@ -117,8 +118,14 @@ def test_which_tokenizer(tmp_path, tokenizer):
         TokenizerSource.read("byte-bpe", 1, Bare)
 
 
-def test_a_tokenizer_is_trained_on_the_whole_text(tmp_path):
+def test_characters_are_all_known_other_tokenizers_learn_from_a_sample(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "PIECE_SIZE", 10)
+    monkeypatch.setattr(sources, "SAMPLE", 53)
     path = tmp_path / "data.txt"
-    path.write_text("ab" * 50 + "z")
-    made = TokenizerSource("character").make(check_text(path))
-    assert made.token_to_id("z") is not None
+    path.write_text("ab ab abz\ncd cd cde\n" * 5)  # 100 characters: every second piece is read
+    text = check_text(path)
+    assert TokenizerSource("character").make(text).token_to_id("e") is not None
+    made = TokenizerSource("byte-bpe", 300).make(text)
+    assert made.token_to_id("ab") is not None and made.token_to_id("cd") is None
+    monkeypatch.setattr(sources, "SAMPLE", 100)
+    assert TokenizerSource("byte-bpe", 300).make(text).token_to_id("cd") is not None
