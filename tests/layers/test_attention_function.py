@@ -74,6 +74,22 @@ def test_a_masked_key_has_no_influence_at_all():
     assert not np.array_equal(attend(query, key, value), before)
 
 
+def test_a_masked_key_stays_hidden_behind_very_low_scores():
+    """All that may be seen scores -3e4, far below what a timid fill value would."""
+    query, key, value = normal(B, T, H, D), normal(B, S, H, D), normal(B, S, H, D)
+    mask = np.ones((B, 1, 1, S), bool)
+    mask[..., 2] = False
+    bias = np.full((1, 1, 1, S), -3e4, "float32")
+    expected = attend(query, key, value, mask=mask)
+    np.testing.assert_allclose(attend(query, key, value, mask=mask, bias=bias), expected, atol=0.01)
+
+
+def test_of_a_single_key_the_weight_is_one():
+    query, key, value = normal(B, T, H, D), normal(B, 1, H, D), normal(B, 1, H, D)
+    for mask in (None, np.zeros((B, 1, T, 1), bool)):
+        np.testing.assert_allclose(attend(query, key, value, mask=mask), np.repeat(value, T, axis=1), atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("float16", 2e-3), ("bfloat16", 2e-2)])
 def test_a_query_that_may_see_nothing_gets_the_mean_of_the_values(dtype, tolerance):
     query, key, value = (ops.cast(normal(B, length, H, D), dtype) for length in (T, S, S))

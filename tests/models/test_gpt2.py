@@ -91,6 +91,21 @@ def test_residual_projections_start_smaller():
     assert spreads["final_norm/scale"] == 0
 
 
+def test_dropout_stands_where_the_reference_has_it(monkeypatch):
+    """On the embeddings, the attention weights, and the output of each branch; at the config's rate."""
+    seen = []
+
+    def note(layer, inputs, training=False):
+        seen.append((layer.rate, bool(training), len(inputs.shape)))
+        return inputs
+
+    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    model = kzoo.create("gpt2-nano", **TINY, dropout=0.3)
+    model({"token_ids": np.zeros((1, 5), "int32")}, training=True)
+    per_layer = [(0.3, True, 4), (0.3, True, 3), (0.3, True, 3)]  # weights (B, H, T, S), then two branches (B, T, E)
+    assert seen == [(0.3, True, 3)] + per_layer * TINY["num_layers"]
+
+
 def test_an_input_longer_than_the_context_is_refused():
     model = kzoo.create("gpt2-nano", **TINY)
     with pytest.raises(ValueError, match="`token_ids` has 20 tokens a row; `max_sequence_length` is 19"):
