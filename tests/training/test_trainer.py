@@ -211,3 +211,15 @@ def test_going_on_from_a_run_keeps_its_tokenizer_and_weights(tmp_path, data):
     for found, expected in zip(weights(second.model), weights(first.model), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-7)
     assert second.results["valid"]["characters"] == len(data.read_text()) - 1
+
+
+def test_jax_trains_without_tensorflow(tmp_path, data):
+    pytest.importorskip("jax", reason="the JAX backend is optional")
+    code = ("import sys; sys.modules['tensorflow'] = None\n"  # importing it fails now
+            "import kzoo\n"
+            f"kzoo.train('gpt2-nano', {str(data)!r}, {str(tmp_path / 'run')!r}, jit='on', steps=2, batch_size=3,\n"
+            f"           sequence_length=5, tokenizer='character', overrides={TINY!r}, deterministic=True)")
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": str(HERE.parents[1])}
+    process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "run" / "model.safetensors").is_file()
