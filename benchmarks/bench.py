@@ -169,7 +169,8 @@ def interleave(contenders, rounds):
 def run_once(*command, **variables):
     """Run a program to its end.
 
-    Returns: what it printed for us, and `tree`, the peak memory of it and its children in bytes.
+    Returns: what it printed for us, and in bytes `peak`, the most memory that it and its children held together, and
+        `largest`, the most that one of them held.
     """
     WORK.mkdir(exist_ok=True)
     process = subprocess.Popen([str(word) for word in command], env=environment(**variables), cwd=WORK,
@@ -179,7 +180,7 @@ def run_once(*command, **variables):
         status = process.wait()
     if status or not answers:
         raise RuntimeError(f"{shlex.join(map(str, command))} ended with status {status} and {len(answers)} answers.")
-    return {**json.loads(answers[-1]), "tree": peak.bytes}
+    return {**json.loads(answers[-1]), "peak": peak.bytes, "largest": peak.largest}
 
 
 def versions_of(contenders):
@@ -205,8 +206,10 @@ def finish(args, name, title, text, table, versions, started):
         title, text: its heading and a few sentences on how it was measured.
         table: list of `rows.Row`.
         versions: place -> package -> version.
-        started: `machine.describe()` from before the work, with the load that was there then.
+        started: `machine.describe()` from before the work.
     """
+    if started["busy"] is not None:
+        started["busy"] = max(started["busy"], machine.busy())
     result = {"name": name, "title": title, "text": text, "rows": table, "command": command_line(sys.argv),
               "date": datetime.date.today().isoformat(), "machine": started, "versions": versions}
     print(rows.table(table))

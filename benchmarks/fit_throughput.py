@@ -5,7 +5,7 @@ import sys
 import bench
 
 TITLE = "Training a small GPT-2: tokens a second"
-SIZES = {"layers": 4, "heads": 4, "width": 128, "block": 64, "batch": 12, "vocabulary": 65, "steps": 300}
+SIZES = {"layers": 4, "heads": 4, "width": 128, "block": 64, "batch": 12, "vocabulary": 65, "steps": 200}
 TOY = {**SIZES, "layers": 1, "heads": 2, "width": 8, "block": 16, "steps": 7}
 BAR = ">= 1.0"
 TEXT = ("4 layers, 4 heads, width 128, block 64, batch 12, vocabulary 65, float32, {threads} threads. A run is {steps} "
@@ -15,12 +15,12 @@ TEXT = ("4 layers, 4 heads, width 128, block 64, batch 12, vocabulary 65, float3
 
 
 def main():
-    args = bench.options(TITLE, rounds=5, peers=True, keras_hub=True).parse_args()
+    args = bench.options(TITLE, rounds=9, peers=True, keras_hub=True).parse_args()
     started, sizes = bench.machine.describe(), TOY if args.toy else SIZES
     words, own = json.dumps(sizes), {"threads": args.threads}
     fit = bench.Contender("kzoo, `model.fit` with XLA", sys.executable, "fit_kzoo.py", "xla", words, **own)
     plain = bench.Contender("kzoo, `model.fit` without XLA", sys.executable, "fit_kzoo.py", "plain", words, **own)
-    train = bench.Contender("kzoo, `kzoo.train`", sys.executable, "fit_kzoo_train.py", words, **own)
+    train = bench.Contender("kzoo, `kzoo.train` with XLA", sys.executable, "fit_kzoo_train.py", words, **own)
     peer = {"threads": args.threads, "optional": True}
     hub = bench.Contender("KerasHub with XLA", args.keras_hub, "fit_keras_hub.py", "xla", words, **peer)
     hub_plain = bench.Contender("KerasHub without XLA", args.keras_hub, "fit_keras_hub.py", "plain", words, **peer)

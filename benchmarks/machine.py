@@ -9,11 +9,31 @@ PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
 def describe():
-    """Processor, cores, memory (GiB) and the load average of the last minute."""
+    """Processor, cores, memory (GiB), and how busy others keep the machine, in percent.
+
+    Call it while no work of one's own runs.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = PAGE * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return {"processor": _processor(), "cores": cores, "memory_gib": round(memory / 2**30), "load": round(load, 2)}
+    return {"processor": _processor(), "cores": cores, "memory_gib": round(memory / 2**30), "busy": busy()}
+
+
+def busy(seconds=2.0):
+    """Percent of the processors' time that was spent, over `seconds`; None where there is no /proc/stat.
+
+    The load average would still remember work that ended a minute ago.
+    """
+    before = _times()
+    time.sleep(seconds)
+    spent = [after - earlier for earlier, after in zip(before, _times(), strict=True)]
+    return round(100 * (1 - sum(spent[3:5]) / max(1, sum(spent)))) if spent else None  # idle, waiting for the disk
+
+
+def _times():
+    try:
+        return [int(word) for word in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    except OSError:
+        return []
 
 
 def _processor():
@@ -25,16 +45,17 @@ def _processor():
 
 
 class PeakMemory:
-    """The most memory that a process and all below it held at one moment, looked at ten times a second.
+    """The most memory that a process and all below it held at one moment, looked at five times a second.
 
-    A context manager. Pages that several of the processes share, libraries for example, are counted in each.
+    A context manager. A page that several processes share is shared out among them, as Linux does in Pss.
 
     Attributes:
-        bytes: the peak; None where there is no /proc.
+        bytes: the peak of all together; None where there is no /proc.
+        largest: the peak of a single one.
     """
 
     def __init__(self, pid):
-        self.bytes = None
+        self.bytes = self.largest = None
         self._pid = pid
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -49,8 +70,10 @@ class PeakMemory:
 
     def _watch(self):
         while not self._done.is_set() and os.path.isdir("/proc/self"):
-            self.bytes = max(self.bytes or 0, sum(map(_resident, _family(self._pid))))
-            time.sleep(0.1)
+            held = [_held(pid) for pid in _family(self._pid)]
+            self.bytes = max(self.bytes or 0, sum(held))
+            self.largest = max(self.largest or 0, *held)
+            self._done.wait(0.2)
 
 
 def _family(pid):
@@ -73,8 +96,10 @@ def _parent(pid):
     return int(text.rpartition(")")[2].split()[1])
 
 
-def _resident(pid):
+def _held(pid):
+    """Bytes in memory of one process; 0 if it has just ended."""
     try:
-        return int(pathlib.Path("/proc", str(pid), "statm").read_text().split()[1]) * PAGE
+        lines = pathlib.Path("/proc", str(pid), "smaps_rollup").read_text().splitlines()
     except OSError:
         return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 
 COMPARISONS = {"<=": operator.le, ">=": operator.ge}
-BUSY = 1.5  # load average at which timings of a two-core machine stop meaning anything
+BUSY = 10  # percent of the processors that others may take before timings stop meaning anything
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,13 +79,13 @@ def table(rows):
 
 def section(result):
     """One result as Markdown."""
-    machine = result["machine"]
+    machine, busy = result["machine"], result["machine"]["busy"]
     lines = [f"## {result['title']}", "", result["text"], "", table([Row(**row) for row in result["rows"]]), "",
              f"`{result['command']}`", "",
              f"{result['date']}; {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
-             f"load when it began: {machine['load']}."]
-    if machine["load"] > BUSY:
-        lines.append(f"**The machine was busy (load above {BUSY}): times and speeds mean little.**")
+             f"taken by others before and after: {'not known' if busy is None else f'{busy} %'}."]
+    if busy is not None and busy > BUSY:
+        lines.append("**Others kept the machine busy: times and speeds mean little.**")
     for place, versions in result["versions"].items():
         lines.append(f"{place}: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
     return "\n".join(lines)
@@ -93,11 +93,15 @@ def section(result):
 
 def write(path, result):
     """Write a result as JSON, whole or not at all."""
+    rows = [dataclasses.asdict(row) for row in result["rows"]]
+    write_text(path, json.dumps({**result, "rows": rows}, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path, text):
+    """Write a file, whole or not at all."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [dataclasses.asdict(row) for row in result["rows"]]
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".partial", delete=False, encoding="utf-8") as file:
-        json.dump({**result, "rows": rows}, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+        file.write(text)
     os.replace(file.name, path)
     os.chmod(path, 0o644)

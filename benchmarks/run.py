@@ -95,7 +95,7 @@ def main():
         if subprocess.run(command(name, args), env={**os.environ, **variables}).returncode:
             failed.append(name)
     if not args.toy:
-        (bench.HERE / "RESULTS.md").write_text(render(stored()), encoding="utf-8")
+        bench.rows.write_text(bench.HERE / "RESULTS.md", render(stored()))
     if failed:
         bench.say(f"missed a bar or failed: {', '.join(failed)}")
     return 1 if failed else 0

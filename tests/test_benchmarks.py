@@ -45,7 +45,7 @@ def result(modules):
     rows = [modules.rows.Row("ours", [2.0, 3.0, 7.0], "tokens/s"), modules.rows.Row("it", [1.0], "s", "<= 0.5", "why")]
     return {"name": "startup", "title": "A title", "text": "How.", "rows": rows, "command": "python benchmarks/x.py",
             "date": "2026-01-02", "versions": {"peers": {"torch": "2.13.0"}},
-            "machine": {"processor": "A processor", "cores": 2, "memory_gib": 23, "load": 0.1}}
+            "machine": {"processor": "A processor", "cores": 2, "memory_gib": 23, "busy": 1}}
 
 
 @pytest.fixture
@@ -175,14 +175,14 @@ def test_results_survive_the_disk_and_read_as_a_table(modules, result, tmp_path)
     text = modules.rows.section(json.loads((tmp_path / "deep" / "startup.json").read_text()))
     assert "| ours | 3 tokens/s | 3: 2 to 7 |  |  |" in text
     assert "| it | 1 s | 1 | <= 0.5 | **missed**; why |" in text
-    assert "A processor, 2 cores, 23 GiB; load when it began: 0.1." in text
+    assert "A processor, 2 cores, 23 GiB; taken by others before and after: 1 %." in text
     assert "peers: torch 2.13.0." in text
-    assert "busy" not in text
+    assert "kept the machine busy" not in text
 
 
 def test_a_busy_machine_is_told(modules, result):
-    result["rows"], result["machine"]["load"] = [], 1.6
-    assert "The machine was busy" in modules.rows.section(result)
+    result["rows"], result["machine"]["busy"] = [], 11
+    assert "kept the machine busy" in modules.rows.section(result)
 
 
 def test_what_is_not_measured_is_named_with_its_command(modules, result):
