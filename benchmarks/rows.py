@@ -79,7 +79,7 @@ def table(rows):
 
 def section(result):
     """One result as Markdown."""
-    machine, busy = result["machine"], result["machine"]["busy"]
+    machine, busy = result["machine"], result["machine"].get("busy")
     lines = [f"## {result['title']}", "", result["text"], "", table([Row(**row) for row in result["rows"]]), "",
              f"`{result['command']}`", "",
              f"{result['date']}; {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
