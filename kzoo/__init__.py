@@ -27,11 +27,16 @@ __all__ = ["__version__", *_FUNCTIONS, *_MODULES]
 
 
 def __getattr__(name):
-    if name in _FUNCTIONS:
+    if name not in __all__:
+        raise AttributeError(f"module 'kzoo' has no attribute {name!r}")
+    try:
+        if name in _MODULES:
+            return _importlib.import_module(f"kzoo.{name}")
         return getattr(_importlib.import_module(_FUNCTIONS[name]), name)
-    if name in _MODULES:
-        return _importlib.import_module(f"kzoo.{name}")
-    raise AttributeError(f"module 'kzoo' has no attribute {name!r}")
+    except ModuleNotFoundError as error:
+        from kzoo.errors import not_installed
+
+        raise not_installed(error) from error
 
 
 def __dir__():

@@ -5,6 +5,10 @@ turns those into exit status 2. Work that ran and whose check failed raises `Che
 """
 import difflib
 
+# Package -> the extra that brings it.
+EXTRAS = {"keras": "train", "tensorflow": "train", "jax": "jax", "ai_edge_litert": "tflite", "onnx": "export",
+          "onnx_ir": "export", "tf2onnx": "export"}
+
 
 class CheckFailed(RuntimeError):
     """The work ran, and its check failed (verification, an evaluation threshold)."""
@@ -27,6 +31,19 @@ def closest(kind, name, options):
     spelled = _spelled(options)
     close = difflib.get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.5)
     return f"Unknown {kind} {name!r}." + (f" Did you mean {spelled[close[0]]!r}?" if close else "")
+
+
+def not_installed(error):
+    """The ImportError that names the extra to install, for a package that is missing; other errors as they are.
+
+    Args:
+        error: an ImportError; the package stands in its `name`.
+    """
+    extra = EXTRAS.get((error.name or "").split(".")[0])
+    if extra is None:
+        return error
+    return ImportError(f"This needs the package {error.name}, which is not installed. "
+                       f"Install it with: pip install 'kzoo[{extra}]'.", name=error.name)
 
 
 def _spelled(options):

@@ -1,7 +1,10 @@
 """The sentence for an unknown name."""
+import configparser
+import pathlib
+
 import pytest
 
-from kzoo.errors import CheckFailed, closest, unknown
+from kzoo.errors import EXTRAS, CheckFailed, closest, not_installed, unknown
 
 FORMATS = ("savedmodel", "onnx", "tflite")
 
@@ -24,6 +27,25 @@ def test_nothing_is_suggested_for_a_name_that_resembles_none():
 def test_names_of_any_type_and_empty_lists_do_not_fail():
     assert "Unknown size None." in unknown("size", None, [3, 5])
     assert "there is none" in unknown("preset", "x", {})
+
+
+@pytest.mark.parametrize("name, extra", [("keras", "train"), ("tensorflow.lite", "train"), ("tf2onnx", "export")])
+def test_a_missing_package_is_named_with_its_extra(name, extra):
+    error = not_installed(ModuleNotFoundError(f"No module named {name!r}", name=name))
+    assert isinstance(error, ImportError) and f"kzoo[{extra}]" in str(error) and name in str(error)
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'x'", name="x"), ImportError("broken")])
+def test_other_import_errors_stay_what_they_are(error):
+    assert not_installed(error) is error
+
+
+def test_every_extra_exists():
+    settings = configparser.ConfigParser()
+    settings.read(pathlib.Path(__file__).resolve().parents[1] / "setup.cfg")
+    for package, extra in EXTRAS.items():
+        brought = settings["options.extras_require"][extra]
+        assert package.replace("_", "-") in brought, package
 
 
 def test_a_failed_check_is_no_bad_input():

@@ -129,6 +129,13 @@ def test_an_unknown_name_is_an_attribute_error():
         kzoo.creat  # noqa: B018
 
 
+def test_a_name_that_needs_a_backend_says_how_to_install_it():
+    blocked = "sys.modules['keras'] = None\n"
+    asked = "import kzoo\ntry:\n    kzoo.create\nexcept ImportError as error:\n    print(error)"
+    assert "pip install 'kzoo[train]'" in fresh(blocked + asked, CHECKOUT)
+    assert fresh(blocked + asked.replace("create", "load_tokenizer"), CHECKOUT) == ""  # needs none
+
+
 def test_base_requires_no_backend():
     settings = configparser.ConfigParser()
     settings.read(CHECKOUT / "setup.cfg")

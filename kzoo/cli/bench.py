@@ -24,8 +24,14 @@ def bench(args):
         for runtime, variant, size in candidates(path):
             progress(f"{path}: {runtime} {variant}")
             choice = {} if runtime == "live" else {"runtime": runtime, "variant": variant}
-            rows.append({"path": str(path), "runtime": runtime, "variant": variant, "size": size,
-                         **measure(path, choice, options)})
+            try:
+                found = measure(path, choice, options)
+            except ImportError as error:  # another machine may have the runtime: the rest is measured all the same
+                progress(str(error))
+                continue
+            rows.append({"path": str(path), "runtime": runtime, "variant": variant, "size": size, **found})
+    if not rows:
+        raise ImportError("None of the runtimes is installed; there is nothing to measure.")
     if args.json:
         print_json(rows)
         return

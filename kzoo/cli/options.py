@@ -103,7 +103,7 @@ def is_bundle(path):
 def add_runtime(parser):
     parser.add_argument("--runtime", default=ABSENT, metavar="NAME",
                         help="of a bundle: keras, savedmodel, onnx or tflite")
-    parser.add_argument("--variant", default=ABSENT, metavar="NAME", help="of a bundle: for example int8")
+    parser.add_argument("--variant", default=ABSENT, metavar="NAME", help="of a bundle; none is float32")
 
 
 def add_json(parser):

@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 
+from kzoo.errors import not_installed
+
 
 def start_backend():
     """Import Keras and its backend, and run a first operation.
@@ -11,10 +13,13 @@ def start_backend():
     TensorFlow writes lines about the machine to stderr, before any setting of it applies. They are put aside here,
     so that an error stays two lines; if the start fails they are shown.
     """
-    with _stderr_aside():
-        import keras
+    try:
+        with _stderr_aside():
+            import keras
 
-        keras.ops.zeros(1)
+            keras.ops.zeros(1)
+    except ModuleNotFoundError as error:
+        raise not_installed(error) from error
 
 
 @contextlib.contextmanager

@@ -52,6 +52,24 @@ def test_every_artifact_is_a_row(monkeypatch, measured, tmp_path, capsys):
     assert "tflite   int8      432 B    2.00           250.0      32.0" in capsys.readouterr().out
 
 
+def test_a_runtime_that_is_not_installed_is_left_out(monkeypatch, measured, tmp_path, capsys):
+    described(monkeypatch, kind="bundle", artifacts=[{"runtime": "tflite", "variant": "none", "size": 432},
+                                                     {"runtime": "onnx", "variant": "none", "size": 1234}])
+
+    def open_model(path, runtime, variant):
+        if runtime != "onnx":
+            raise ImportError("Install kzoo[tflite].")
+        return Session()
+
+    monkeypatch.setattr(bench, "open_model", open_model)
+    assert main(["bench", str(tmp_path), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert [row["runtime"] for row in json.loads(out)] == ["onnx"]
+    assert "Install kzoo[tflite]." in err
+    described(monkeypatch, kind="bundle", artifacts=[{"runtime": "tflite", "variant": "none", "size": 432}])
+    assert main(["bench", str(tmp_path)]) == 2
+
+
 def test_a_run_is_measured_by_its_decoder(monkeypatch, measured, tmp_path, capsys):
     described(monkeypatch, kind="run", files={"model.safetensors": 500, "checkpoints/step-1.safetensors": 1500})
     monkeypatch.setattr(bench, "open_model", lambda path, **choice: LiveModel())
