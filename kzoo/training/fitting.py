@@ -38,7 +38,7 @@ def fit(model, corpus, options, folder, identity, logdir=None):
     Returns: dict of results, for training.json.
     """
     started = time.monotonic()
-    jit, reason = choose_jit(options.jit, options.steps)
+    jit, reason = choose_jit(options.jit, options.steps, options.deterministic)
     note(reason)
     if options.deterministic:
         require_determinism()

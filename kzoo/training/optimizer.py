@@ -44,15 +44,18 @@ def make_schedule(options, batches_per_step=1):
                           options.steps, batches_per_step)
 
 
-def choose_jit(jit, steps):
+def choose_jit(jit, steps, deterministic=False):
     """(whether to compile the step with XLA, one line that says so and why).
 
     Args:
         jit: "auto", "on" or "off".
         steps: of the whole run, so that a resumed one computes as it began.
+        deterministic: Keras does not compile TensorFlow's steps in its deterministic mode.
     """
     backend = keras.backend.backend()
     device = "GPU" if gpu_available() else "CPU"
+    if deterministic and backend == "tensorflow":
+        return False, f"XLA: off; TensorFlow's deterministic mode excludes it (on the {device})."
     if jit != "auto":
         return jit == "on", f"XLA: {jit}, as asked for ({backend} on the {device})."
     if backend == "jax":

@@ -35,7 +35,7 @@ class TrainOptions(Config):
         mixed_precision: "float16" or "bfloat16": compute in it, keep weights in float32; None computes in float32.
         jit: "on" compiles the step with XLA, "off" does not, "auto" decides by device and says so.
         seed: of fresh weights, the order of the data and dropout.
-        deterministic: the same bits on every run on one machine; somewhat slower.
+        deterministic: the same bits on every run on one machine; slower, and without XLA on TensorFlow.
         interval: steps between two checkpoints, each with a validation and a row in the log.
         validation_tokens: at most so many, spread evenly, are looked at in a validation along the way.
     """

@@ -103,6 +103,8 @@ def test_the_choice_of_xla_is_said(monkeypatch):
     assert jit and "CPU" in reason
     jit, reason = choose_jit("auto", 10)
     assert jit is (backend == "jax") and "CPU" in reason
+    jit, reason = choose_jit("on", 1000, deterministic=True)
+    assert jit is (backend == "jax") and ("deterministic mode" in reason) is not jit
     monkeypatch.setattr(module, "gpu_available", lambda: True)
     jit, reason = choose_jit("auto", 10)
     assert jit and "GPU" in reason
