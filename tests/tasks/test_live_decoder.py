@@ -10,10 +10,10 @@ V, C = 23, 37  # a context that is no power of two
 rng = np.random.default_rng(0)
 
 
-@pytest.fixture(scope="module", params=["learned", "rotary"])
-def model(request):
+@pytest.fixture(scope="module")
+def model():
     model = kzoo.create("gpt2-nano", vocabulary_size=V, num_layers=2, num_heads=2, hidden_dim=12, dropout=0.0,
-                        max_sequence_length=C, position=request.param)
+                        max_sequence_length=C)
     model.set_weights([rng.normal(0, 0.3, weight.shape) for weight in model.weights])
     return model
 
