@@ -124,7 +124,6 @@ class EndInterval(keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise CheckFailed(f"The training loss is {loss} at step {step}: training has diverged. Use a lower "
                               "learning rate, a longer warm-up or gradient clipping.")
-        assert self.model is not None  # reading it puts the weights back into the model on the JAX backend
         valid_loss = self.validate() if self.validate else None
         row = dict(zip(COLUMNS, (step, step * self.tokens_per_step, self.learning_rate(step - 1), loss, valid_loss),
                        strict=True))
