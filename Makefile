@@ -5,14 +5,16 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 PEERS = benchmarks/.venv-peers
 KERAS_HUB = benchmarks/.venv-keras-hub
+# A file's tests stay in one process, because they share what is dear to make; each process holds about 2 GB.
+PYTEST = -q --numprocesses auto --maxprocesses 6 --dist loadfile
 # What keras.ops code must do alike on every backend.
 ON_JAX = tests/layers tests/models tests/tasks
 
 .PHONY: test lint demo bench clean
 
 test: lint
-	$(BIN)/python -m pytest -q
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q $(ON_JAX)
+	$(BIN)/python -m pytest $(PYTEST)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PYTEST) $(ON_JAX)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -20,7 +22,7 @@ lint: $(INSTALLED)
 demo: $(INSTALLED)
 	$(BIN)/kzoo demo --out demo
 
-# ARGS="--only startup" measures one thing; ARGS="--data input.txt" says where tiny Shakespeare is.
+# ARGS="--only startup" measures one thing; ARGS="--data FOLDER" says where the data sets are.
 bench: $(INSTALLED) $(PEERS)/.installed $(KERAS_HUB)/.installed
 	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python --keras-hub $(KERAS_HUB)/bin/python $(ARGS)
 

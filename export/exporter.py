@@ -12,7 +12,7 @@ from kzoo.errors import CheckFailed, unknown
 from kzoo.export.artifact import FORMAT_VERSION, GOLDEN, MANIFEST, Artifact, list_files, read_bundle
 from kzoo.export.extras import write_extras
 from kzoo.export.process import run_worker
-from kzoo.export.signatures import signatures, sizes_of
+from kzoo.export.signatures import FORWARD, signatures, sizes_of
 from kzoo.export.target import TARGETS, get_target
 from kzoo.files import atomic_folder, check_target, write_atomic, write_json
 
@@ -48,6 +48,9 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
     if not hasattr(model, "backbone") or not hasattr(model, "task"):
         raise TypeError("`model` must be a kzoo task model, as kzoo.create and kzoo.load make. "
                         f"Received: {type(model).__name__}.")
+    if model.task not in FORWARD:
+        raise ValueError(f"Models of the task {model.task!r} cannot be exported yet; those of "
+                         f"{', '.join(FORWARD)} can.")
     with atomic_folder(path, overwrite) as folder:
         folder = folder.resolve()
         run, work = folder / ".run", folder / ".work"

@@ -9,7 +9,7 @@ def hugging_face_files(model):
     A model that their classes cannot describe gets a config.json in kzoo's form; runtimes other than theirs do not
     read it.
     """
-    from kzoo.checkpoint import hugging_face_config
+    from kzoo.hugging_face import hugging_face_config
     from kzoo.saving import config_dict
 
     try:

@@ -1,4 +1,5 @@
 """TFLite: fixed shapes, builtin operators only, a signature for each prompt bucket and one to decode."""
+import gc
 import pathlib
 import tempfile
 
@@ -21,6 +22,8 @@ class TFLiteTarget(Target):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as work:
             write_saved_model(model, rows, work)
+            del model  # the converter has the weights from the folder and needs the memory
+            gc.collect()
             converter = tf.lite.TFLiteConverter.from_saved_model(
                 work, signature_keys=[signature.file_name for signature in rows])
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]

@@ -32,9 +32,12 @@ def convert(spec):
     from kzoo.export.target import get_target
     from kzoo.saving import load
 
-    target = get_target(spec["format"])
-    model = load(spec["run"], dtype="float32")  # a mixed-precision policy has no place in a file
-    return {"files": [str(name) for name in target.write(model, pathlib.Path(spec["bundle"]), spec["quantize"])]}
+    def model():
+        return load(spec["run"], dtype="float32")  # a mixed-precision policy has no place in a file
+
+    # Made in the call, so that a target that is done with the model can free it.
+    files = get_target(spec["format"]).write(model(), pathlib.Path(spec["bundle"]), spec["quantize"])
+    return {"files": list(map(str, files))}
 
 
 def check(spec):

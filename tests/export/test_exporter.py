@@ -133,6 +133,13 @@ def test_what_is_no_kzoo_model_is_refused(tmp_path):
         export(object(), tmp_path / "b")
 
 
+def test_a_task_without_signatures_is_refused_before_any_work(tmp_path):
+    model = kzoo.create("bert-tiny", num_layers=1, vocabulary_size=11, hidden_dim=6, intermediate_dim=7)
+    with pytest.raises(ValueError, match="Models of the task 'fill-mask' cannot be exported yet; those of text-gen"):
+        export(model, tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
 class Target:
     def __init__(self, name, *quantisations):
         self.name, self.quantisations = name, quantisations

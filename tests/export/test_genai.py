@@ -28,7 +28,7 @@ def test_a_model_that_their_classes_cannot_say_keeps_our_form(model, monkeypatch
 
     def refuse(model):
         raise ValueError("no room")
-    monkeypatch.setattr("kzoo.checkpoint.hugging_face_config", refuse)
+    monkeypatch.setattr("kzoo.hugging_face.hugging_face_config", refuse)
     assert hugging_face_files(model)["config.json"]["kzoo"]["config"]["vocabulary_size"] == 311
 
 

@@ -72,8 +72,25 @@ def test_node_counts(graph):
     # Three cuts into heads and one back; no shape is computed for them.
     assert after["Reshape"] == 4 * LAYERS + 1
     assert after["Shape"] <= 2 and after["Slice"] <= 3
-    assert after["MatMul"] == 8 * LAYERS + 1
-    assert sum(after.values()) < 0.65 * sum(before.values())
+    assert after["MatMul"] == 6 * LAYERS + 1 and after["Split"] == LAYERS  # queries, keys and values are one product
+    assert after["FastGelu"] == LAYERS and after["Tanh"] == after["Pow"] == 0
+    # In each layer the queries, the new keys and values, the keys for the scores, the result; no past.
+    assert after["Transpose"] == 5 * LAYERS + 1
+    assert sum(after.values()) < 0.5 * sum(before.values())
+
+
+def test_every_weight_is_stored_once(graph, model):
+    onnx_graph.clean(graph)
+    stored = sum(value.const_value.size for value in graph.graph.initializers.values())
+    assert model.count_params() <= stored < model.count_params() + 200  # shapes and numbers
+    assert any(name.count("+") == 2 for name in graph.graph.initializers)
+
+
+def test_the_past_is_not_copied_before_the_new_is_appended(graph):
+    onnx_graph.clean(graph)
+    for value in graph.graph.inputs:
+        if "past" in value.name:
+            assert {use.node.op_type for use in value.uses()} <= {"Concat", "Shape"}, value.name
 
 
 def test_a_normalisation_over_another_axis_order_is_left_alone():
@@ -93,3 +110,58 @@ def test_a_normalisation_over_another_axis_order_is_left_alone():
     graph = ir.from_proto(proto)
     onnx_graph.clean(graph)
     assert counts(graph)["LayerNormalization"] == 0 and counts(graph)["Div"] == 1
+
+
+def gelu_graph(factor):
+    """0.5 x (1 + tanh(factor (x + 0.044715 x^3)))."""
+    numbers = {"half": 0.5, "one": 1.0, "three": 3.0, "cubic": 0.044715, "factor": factor}
+    nodes = [("Pow", "x three cube"), ("Mul", "cubic cube scaled"), ("Add", "x scaled sum"),
+             ("Mul", "factor sum inner"), ("Tanh", "inner curve"), ("Add", "one curve plus"),
+             ("Mul", "half x half_x"), ("Mul", "half_x plus y")]
+    return ir.from_proto(helper.make_model(helper.make_graph(
+        [helper.make_node(kind, names.split()[:-1], names.split()[-1:]) for kind, names in nodes], "gelu",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 5])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [3, 5])],
+        [helper.make_tensor(name, TensorProto.FLOAT, [], [number]) for name, number in numbers.items()]),
+        opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+
+
+def run(graph, **feeds):
+    session = onnxruntime.InferenceSession(ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)[0]
+
+
+def test_gelu_is_known_by_its_numbers():
+    x = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
+    graph = gelu_graph(0.7978845608)
+    expected = run(graph, x=x)
+    onnx_graph.clean(graph)
+    assert counts(graph) == {"FastGelu": 1}
+    np.testing.assert_allclose(run(graph, x=x), expected, atol=1e-6)
+    other = gelu_graph(0.8)
+    onnx_graph.clean(other)
+    assert counts(other)["FastGelu"] == 0 and counts(other)["Tanh"] == 1
+
+
+@pytest.mark.parametrize("biases, merged", [(("b", "c"), True), ((None, None), True), (("b", None), False)])
+def test_products_of_one_input_are_merged_where_they_are_alike(biases, merged):
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=(5, width)).astype("float32") for name, width in (("v", 2), ("w", 3))}
+    weights.update(b=rng.normal(size=2).astype("float32"), c=rng.normal(size=3).astype("float32"))
+    nodes = []
+    for weight, bias, end in zip("vw", biases, ("first", "second"), strict=True):
+        nodes.append(helper.make_node("MatMul", ["x", weight], [f"{end}_product"]))
+        nodes.append(helper.make_node("Add", [f"{end}_product", bias], [f"{end}_sum"]) if bias else
+                     helper.make_node("Identity", [f"{end}_product"], [f"{end}_sum"]))
+        nodes.append(helper.make_node("Tanh", [f"{end}_sum"], [end]))
+    graph = ir.from_proto(helper.make_model(helper.make_graph(
+        nodes, "products", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 5])],
+        [helper.make_tensor_value_info("first", TensorProto.FLOAT, [4, 2]),
+         helper.make_tensor_value_info("second", TensorProto.FLOAT, [4, 3])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]),
+        opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+    x = rng.normal(size=(4, 5)).astype("float32")
+    onnx_graph.clean(graph)
+    assert counts(graph)["MatMul"] == (1 if merged else 2)
+    expected = x @ weights["v"] + (weights["b"] if biases[0] else 0)
+    np.testing.assert_allclose(run(graph, x=x), np.tanh(expected), atol=1e-5)
