@@ -40,6 +40,10 @@ class Config:
         """
         return {}
 
+    def layer_counts(self):
+        """Placeholder in weight tables -> how many layers it numbers: `{i}` for the (first) stack."""
+        return {"i": self.num_layers}
+
     def require(self, condition, field, message):
         """Raise ValueError naming `field` and its value unless `condition` holds."""
         if not condition:

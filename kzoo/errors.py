@@ -7,7 +7,8 @@ import difflib
 
 # Package -> the extra that brings it.
 EXTRAS = {"keras": "train", "tensorflow": "train", "jax": "jax", "ai_edge_litert": "tflite", "onnx": "export",
-          "onnx_ir": "export", "tf2onnx": "export"}
+          "onnx_ir": "export", "tf2onnx": "export", "rouge_score": "evaluate", "sacrebleu": "evaluate",
+          "seqeval": "evaluate", "sklearn": "evaluate"}
 
 
 class CheckFailed(RuntimeError):

@@ -104,16 +104,20 @@ def write_json(path, value):
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path):
-    """The JSON object in a file. Raises ValueError naming the file if it holds anything else."""
+def read_json(path, kind=dict):
+    """The JSON object in a file, or the list where `kind` is list.
+
+    Raises: ValueError naming the file if it holds anything else.
+    """
     path = pathlib.Path(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number or a nesting without end
         raise ValueError(f"{path} is not valid JSON ({error}). The file is damaged or not what it should "
                          "be.") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold a JSON object. Received: {type(value).__name__}.")
+    if not isinstance(value, kind):
+        raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else 'list'}. "
+                         f"Received: {type(value).__name__}.")
     return value
 
 

@@ -29,19 +29,26 @@ class Family:
         backbone: its keras.Model class, built from a config.
         presets: name -> Preset.
         tasks: the tasks it can serve; the first is the default.
-        hugging_face: the `kzoo.checkpoint.Layout` that loads and saves its Hugging Face folders.
+        layouts: the `kzoo.hugging_face.Layout`s that load and save its Hugging Face folders.
     """
     name: str
     config: type
     backbone: type
     presets: dict
     tasks: tuple
-    hugging_face: object
+    layouts: tuple
 
 
 # Task -> module and class, resolved on first use so that naming a task imports no backend.
 TASKS = {
     "text-generation": ("kzoo.tasks.causal_lm", "CausalLM"),
+    "fill-mask": ("kzoo.tasks.masked_lm", "MaskedLM"),
+    "text-classification": ("kzoo.tasks.sequence_classifier", "SequenceClassifier"),
+    "token-classification": ("kzoo.tasks.token_classifier", "TokenClassifier"),
+    "question-answering": ("kzoo.tasks.question_answerer", "QuestionAnswerer"),
+    "translation": ("kzoo.tasks.seq2seq_lm", "Seq2SeqLM"),
+    "summarization": ("kzoo.tasks.seq2seq_lm", "Seq2SeqLM"),
+    "feature-extraction": ("kzoo.tasks.feature_extractor", "FeatureExtractor"),
 }
 
 _FAMILIES = {}
@@ -88,7 +95,9 @@ def get_task_class(task, family=None):
     if task not in TASKS:
         raise ValueError(unknown("task", task, TASKS))
     if family is not None and task not in family.tasks:
-        raise ValueError(f"Family {family.name!r} cannot serve the task {task!r}. It can: {', '.join(family.tasks)}.")
+        others = ", ".join(name for name, known in families().items() if task in known.tasks)
+        raise ValueError(f"Family {family.name!r} cannot serve the task {task!r}. It can: {', '.join(family.tasks)}. "
+                         f"{task!r} is served by: {others or 'none'}.")
     module, name = TASKS[task]
     return getattr(importlib.import_module(module), name)
 

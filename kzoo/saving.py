@@ -1,11 +1,13 @@
 """Make, save and load models: presets, kzoo's own folders, Hugging Face checkpoint folders."""
-import dataclasses
 import pathlib
+import warnings
 
-from kzoo.checkpoint import check_sizes, hugging_face_config, load_weights, native_rows, save_weights
+from kzoo.checkpoint import check_sizes, load_weights, native_table, save_weights, variables_by_path
 from kzoo.errors import unknown
 from kzoo.files import atomic_folder, read_json, write_json
+from kzoo.hugging_face import find_layout, hugging_face_config, layout_of, read_settings
 from kzoo.registry import families, get_family, get_preset, get_task_class
+from kzoo.sentence_transformers import check_pooling, read_pooling, write_pooling
 from kzoo.tasks.task import Task, build_task
 from kzoo.tensor_files import SINGLE, TensorFolder
 
@@ -19,17 +21,22 @@ def create(preset, task=None, tokenizer=None, dtype=None, **overrides):
     Args:
         preset: a name of `kzoo.list_models()`, for example "gpt2-small".
         task: for example "text-generation"; None means the family's first.
-        tokenizer: a `kzoo.tokenizers.Tokenizer` that travels with the model.
+        tokenizer: a `kzoo.tokenizers.Tokenizer` that travels with the model; its special tokens go into the config
+            where that names them.
         dtype: a Keras dtype policy, for example "mixed_bfloat16"; None means the global one.
-        overrides: config fields that differ from the preset's.
+        overrides: config fields that differ from the preset's, and settings of the task (`labels` of a classifier).
 
     Returns: a built `keras.Model` of the task.
     Raises: ValueError for an unknown preset, task or field, or an inconsistent value; TypeError for a wrong type.
     """
     family, row = get_preset(preset)
-    config = row.config.replace(**overrides)
+    names = get_task_class(task or family.tasks[0], family).setting_names
+    settings = {name: overrides.pop(name) for name in names if name in overrides}
+    known = {} if tokenizer is None else special_ids(tokenizer)
+    known = {field: known[field] for field in known if field in family.config.field_names()}
+    config = row.config.replace(**{**known, **overrides})
     check_vocabulary(config, tokenizer)
-    return build_task(family, config, task, tokenizer=tokenizer, dtype=dtype)
+    return build_task(family, config, task, tokenizer=tokenizer, dtype=dtype, **settings)
 
 
 def save(model, path, format="kzoo", overwrite=False):
@@ -55,29 +62,38 @@ def save(model, path, format="kzoo", overwrite=False):
 def config_dict(model, format="kzoo"):
     """What config.json will hold."""
     if format == "hugging_face":
+        if "pooling" in model.setting_names:
+            check_pooling(model)
         return hugging_face_config(model)
-    return {"kzoo": {"format": FORMAT_VERSION, "family": model.family.name, "task": model.task,
-                     "config": model.config.to_dict()}}
+    values = {"format": FORMAT_VERSION, "family": model.family.name, "task": model.task,
+              "config": model.config.to_dict()}
+    settings = model.settings()
+    return {"kzoo": {**values, "settings": settings} if settings else values}
 
 
 def write_model(model, folder, format="kzoo", config=None):
     """The files of `save`, into a folder that exists."""
     folder = pathlib.Path(folder)
-    family = model.family
-    rows, prefix = (native_rows(model), "") if format == "kzoo" else (task_rows(family), family.hugging_face.prefix)
-    save_weights(model, folder / SINGLE, rows, model.config.num_layers, prefix)
+    table = native_table(model) if format == "kzoo" else layout_of(model).table(model)
+    save_weights(model, folder / SINGLE, table)
     write_json(folder / "config.json", config or config_dict(model, format))
+    if format == "hugging_face" and "pooling" in model.setting_names:
+        write_pooling(folder, model)
     if model.tokenizer is not None:
         model.tokenizer.save(folder)
 
 
-def load(path, task=None, dtype=None):
+def load(path, task=None, dtype=None, **settings):
     """Open a kzoo run, or a Hugging Face checkpoint folder (config.json and safetensors, single or sharded).
+
+    What the task adds to a backbone may be missing from the folder, if it was saved for another task or `settings`
+    change it. Such weights are drawn anew, a warning names them, and `model.newly_initialized` lists them.
 
     Args:
         path: the folder.
         task: choose the head; None means the one that was saved, or the family's first.
         dtype: a Keras dtype policy; None means the global one. Stored float16 and bfloat16 become float32 variables.
+        settings: of the task, such as `labels`, instead of those that were saved.
 
     Raises: FileNotFoundError and ValueError that name the file and what is wrong with it.
     """
@@ -90,33 +106,67 @@ def load(path, task=None, dtype=None):
                                     "it.")
         raise FileNotFoundError(f"{folder} holds no config.json: it is neither a kzoo run nor a Hugging Face "
                                 "checkpoint.")
-    values = read_json(folder / "config.json")
-    native = "kzoo" in values
+    values = _read_config(folder)
+    tensors = TensorFolder(folder)
+    layout = None
     try:
-        family, config, saved_task = _read_native(values["kzoo"]) if native else _read_hugging_face(values)
-        get_task_class(saved_task, family)
+        if "kzoo" in values:
+            family, config, saved_task, saved = _read_native(values["kzoo"])
+        else:
+            family, layout = find_layout(families(), values)
+            config, saved_task = layout.read_config(family.config, values, tensors), layout.saved_task(values)
+            saved = {}
+        get_task_class(saved_task or family.tasks[0], family)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
-    tensors = TensorFolder(folder)
+    task = task or saved_task or family.tasks[0]
+    names = get_task_class(task, family).setting_names
+    _refuse_settings(task, settings, names)
+    if task != saved_task:
+        saved = {}
+    elif layout is not None:
+        saved = read_settings(values, names)
+    if layout is not None and "pooling" in names:
+        saved = {**saved, **read_pooling(folder)}
     check_sizes(config, tensors)
-    model = build_task(family, config, task or saved_task, tokenizer=_load_tokenizer(folder), dtype=dtype)
-    rows, prefix = (native_rows(model), "") if native else (task_rows(family), family.hugging_face.prefix)
-    load_weights(model, tensors, rows, config.num_layers, prefix)
+    model = build_task(family, config, task, tokenizer=_load_tokenizer(folder), dtype=dtype, **{**saved, **settings})
+    new_head = task != saved_task or any(getattr(model, name) != saved.get(name) for name in settings)
+    if layout is None:
+        table = native_table(model, new_head, tensors.names())
+    else:
+        table = layout.table(model, saved_task, new_head)
+    fresh, variables = load_weights(model, tensors, table), variables_by_path(model)
+    # What is frozen takes no part in the answers: it is only kept for the next one to load.
+    model.newly_initialized = tuple(path for path in fresh if variables[path].trainable)
+    if model.newly_initialized:
+        warnings.warn(f"{folder} holds no weights for {', '.join(model.newly_initialized)}: the head of "
+                      f"{task!r} is newly initialised. Train the model before its predictions are used.",
+                      stacklevel=2)
     return model
 
 
-def task_rows(family):
-    """The rows of the family's layout with variables as `variables_by_path` names them in a task model."""
-    result = []
-    for row in family.hugging_face.rows:
-        changes = {}
-        for field in ("variable", "layer"):
-            if hasattr(row, field):
-                changes[field] = f"{family.name}/{getattr(row, field)}"
-        if hasattr(row, "layers"):
-            changes["layers"] = tuple(f"{family.name}/{layer}" for layer in row.layers)
-        result.append(dataclasses.replace(row, **changes))
-    return tuple(result)
+def _read_config(folder):
+    """The dict in config.json, and what it lacks of the ids that Hugging Face keeps in generation_config.json.
+
+    How to generate (beams, lengths) is the caller's choice and is not read.
+    """
+    values = read_json(folder / "config.json")
+    if "kzoo" in values or not (folder / "generation_config.json").is_file():
+        return values
+    generation = read_json(folder / "generation_config.json")
+    return values | {name: value for name, value in generation.items()
+                     if name.endswith("_token_id") and values.get(name) is None}
+
+
+def special_ids(tokenizer):
+    """Config field -> the id that a tokenizer has for it; without the fields it says nothing of.
+
+    What ends a text also fills rows where nothing else does, and a decoder starts from what begins a text, or fills.
+    """
+    pad = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
+    start = pad if tokenizer.bos_id is None else tokenizer.bos_id
+    known = {"pad_id": pad, "eos_id": tokenizer.eos_id, "decoder_start_id": start}
+    return {field: index for field, index in known.items() if index is not None}
 
 
 def check_vocabulary(config, tokenizer):
@@ -132,17 +182,20 @@ def _read_native(values):
     missing = [name for name in ("family", "task", "config") if name not in values]
     if missing:
         raise ValueError(f"it lacks {missing[0]!r}.")
-    family = get_family(_text(values, "family"))
-    return family, family.config.from_dict(values["config"]), _text(values, "task")
+    family, task = get_family(_text(values, "family")), _text(values, "task")
+    settings = values.get("settings", {})
+    if not isinstance(settings, dict):
+        raise TypeError(f"`settings` must be a dict. Received: {settings!r}.")
+    _refuse_settings(task, settings, get_task_class(task, family).setting_names)
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return family, family.config.from_dict(values["config"]), task, settings
 
 
-def _read_hugging_face(values):
-    known = {family.hugging_face.model_type: family for family in families().values()}
-    kind = _text(values, "model_type")
-    if kind not in known:
-        raise ValueError(unknown("model_type", kind, known))
-    family = known[kind]
-    return family, family.hugging_face.read_config(family.config, values), family.tasks[0]
+def _refuse_settings(task, settings, names):
+    for name in settings:
+        if name not in names:
+            raise ValueError(unknown(f"setting of the task {task!r}", name, names) if names else
+                             f"The task {task!r} has no settings. Received: {name!r}.")
 
 
 def _text(values, name):

@@ -153,6 +153,8 @@ def _read_byte_bpe(vocabulary_path, merges_path):
     roberta = tokenizer_class.startswith(ROBERTA_CLASSES) if tokenizer_class else True
     if roberta and roles.get("bos") == "<s>" and roles.get("eos") == "</s>":
         roles = {"cls": "<s>", "sep": "</s>", **roles}
+        if "mask" in roles:  # it takes the space before it, as the words that stand in its place do
+            fast.add_special_tokens([tokenizers.AddedToken(roles["mask"], lstrip=True, normalized=False)])
         fast.post_processor = processors.RobertaProcessing(known["eos"], known["bos"], add_prefix_space=prefix)
     else:
         _add_template(fast, known, settings.get("add_bos_token"), settings.get("add_eos_token"))

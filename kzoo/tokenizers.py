@@ -8,6 +8,7 @@ import hashlib
 import json
 import operator
 import pathlib
+from typing import NamedTuple
 
 from kzoo import files
 
@@ -60,6 +61,19 @@ def train_tokenizer(kind, texts, vocabulary_size=None):
     """
     from kzoo import tokenizer_training
     return Tokenizer(**tokenizer_training.train(kind, texts, vocabulary_size))
+
+
+class Encoding(NamedTuple):
+    """Tokens with their places in the text; one entry a token.
+
+    Attributes:
+        ids: list of int.
+        offsets: list of (start, end): its characters, from `start` to before `end`, without spaces around them.
+        words: number of the word that the tokenizer took it from, or None for a special token in the text.
+    """
+    ids: list
+    offsets: list
+    words: list
 
 
 class Tokenizer:
@@ -164,6 +178,17 @@ class Tokenizer:
         return tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
 
     @functools.cached_property
+    def pair_template(self):
+        """(ids before, ids between, ids after): what stands around two texts, such as a question and its context."""
+        encoding = self.fast.encode("a", "a")
+        parts, previous = ([], [], []), None
+        for index, part in zip(encoding.ids, encoding.sequence_ids, strict=True):
+            if part is None:
+                parts[0 if previous is None else previous + 1].append(index)
+            previous = previous if part is None else part
+        return tuple(tuple(part) for part in parts)
+
+    @functools.cached_property
     def fingerprint(self):
         """sha256 (hex) of everything that determines the ids; a cache of encoded text is valid for one fingerprint."""
         core = self.sentencepiece_model or self.fast.to_str().encode("utf-8")
@@ -197,6 +222,24 @@ class Tokenizer:
                             f"Received: {type(texts).__name__}.")
         texts = [_checked(text, f"texts[{index}]") for index, text in enumerate(texts)]
         return self._encode(texts, add_special_tokens, recognise_special_tokens)
+
+    def encode_with_offsets(self, text, recognise_special_tokens=None):
+        """The ids of a text, without special tokens around it, and where each comes from.
+
+        Args:
+            text, recognise_special_tokens: as for `encode`.
+
+        Returns: an `Encoding`. Raises: as `encode`.
+        """
+        recognise = self.recognises_special_tokens if recognise_special_tokens is None else recognise_special_tokens
+        fast = self.fast if recognise == self.recognises_special_tokens else self._opposite
+        try:
+            encoding = fast.encode(_checked(text, "text"), add_special_tokens=False)
+        except Exception as error:
+            if isinstance(text, str):
+                _refuse_surrogates(text, error)
+            raise
+        return Encoding(encoding.ids, [_without_spaces(text, *place) for place in encoding.offsets], encoding.word_ids)
 
     def _encode(self, texts, add_special_tokens, recognise):
         recognise = self.recognises_special_tokens if recognise is None else recognise
@@ -315,6 +358,14 @@ def _checked(text, name):
     if not isinstance(text, str):
         raise TypeError(f"`{name}` must be a str. Received: {text!r} ({type(text).__name__}).")
     return text
+
+
+def _without_spaces(text, start, end):
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
 
 
 def _refuse_surrogates(text, cause):

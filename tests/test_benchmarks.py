@@ -9,11 +9,10 @@ import types
 
 import pytest
 
-from kzoo.cli.parser import UsageError, build_parser
-
 HERE = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
-MODULES = ("bench", "rows", "machine", "run")
-SCRIPTS = ("startup", "fit_throughput", "decode_gpt2_small", "export_gpt2_small", "shakespeare", "gpu_jax")
+MODULES = ("bench", "rows", "machine", "run", "recipe", "word_tokenizer")
+SCRIPTS = ("startup", "fit_throughput", "fit_encoders", "decode_gpt2_small", "export_gpt2_small", "shakespeare",
+           "imdb_keras_io", "sst2", "ag_news", "scan", "g2p", "multi30k", "gpu_jax")
 CONTENDER = """
 import sys
 from serving import answer
@@ -91,31 +90,40 @@ def test_peers_are_pinned():
         assert lines and all(re.fullmatch(r"[\w.-]+==[\d.]+", line) for line in lines), name
 
 
-def test_the_run_passes_on_what_a_script_takes(modules):
+def test_the_run_passes_on_what_a_script_takes(modules, tmp_path):
     args = modules.run.parse(["--peers", "p", "--keras-hub", "k", "--data", "d", "--toy"])
     assert modules.run.command("fit_throughput", args)[2:] == ["--peers", "p", "--keras-hub", "k", "--toy"]
-    assert modules.run.command("shakespeare", args)[2:] == ["--data", "d", "--toy"]
+    assert modules.run.command("shakespeare", args)[2:] == ["--data", "d/tinyshakespeare/input.txt", "--toy"]
+    assert modules.run.command("imdb_keras_io", args)[2:] == ["--data", "d/imdb", "--toy"]
     assert modules.run.command("startup", args)[2:] == ["--toy"]
+    (tmp_path / "input.txt").write_text("to be")  # a file serves the one script that reads it
+    args = modules.run.parse(["--data", str(tmp_path / "input.txt")])
+    assert modules.run.command("shakespeare", args)[2:] == ["--data", str(tmp_path / "input.txt")]
+
+
+def test_data_that_is_missing_is_named(modules, tmp_path):
+    (tmp_path / "train.tsv").write_text("x")
+    args = types.SimpleNamespace(data=tmp_path)
+    assert modules.bench.need_data(args, "train.tsv") == tmp_path.resolve()
+    with pytest.raises(SystemExit, match=r"dev.tsv is no file. Give the folder with train.tsv, dev.tsv with --data"):
+        modules.bench.need_data(args, "train.tsv", "dev.tsv")
+    with pytest.raises(SystemExit, match="Give tiny Shakespeare"):
+        modules.bench.need_data(types.SimpleNamespace(data=None))
 
 
 def test_the_run_can_be_cut_and_resumed(modules, monkeypatch):
     monkeypatch.setattr(modules.run, "stored", lambda: {"startup": {}})
-    assert "gpu_jax" not in modules.run.chosen(modules.run.parse([]))
+    assert not {"gpu_jax", "multi30k"} & set(modules.run.chosen(modules.run.parse([])))
     assert modules.run.chosen(modules.run.parse(["--only", "gpu_jax", "startup"])) == ["gpu_jax", "startup"]
     assert modules.run.chosen(modules.run.parse(["--only", "gpu_jax", "startup", "--missing"])) == ["gpu_jax"]
     with pytest.raises(SystemExit):
         modules.run.parse(["--only", "startups"])
 
 
-def test_training_options_are_those_of_the_command_line(modules, tmp_path):
-    data = tmp_path / "input.txt"
-    data.write_text("to be")
-    command = modules.shakespeare.command(data, tmp_path / "run", 5)
-    args = build_parser().parse_args(command[3:])
-    assert (args.model, args.steps, args.beta_2, args.seed) == ("gpt2-nano", 2000, 0.99, 5)
-    assert dict(args.overrides)["use_bias"] == "False"
-    with pytest.raises(UsageError, match="--learning-rates"):
-        build_parser().parse_args([*command[3:], "--learning-rates", "1"])
+def test_every_data_set_has_its_place(modules):
+    assert set(modules.run.DATA) == {name for name, takes in modules.run.SCRIPTS.items() if "data" in takes}
+    for name, place in modules.run.DATA.items():
+        assert getattr(getattr(modules, name), "DATA", "tinyshakespeare/input.txt") == place
 
 
 def test_contenders_take_turns(modules, contenders, tmp_path, monkeypatch):
@@ -188,7 +196,8 @@ def test_a_busy_machine_is_told(modules, result):
 def test_what_is_not_measured_is_named_with_its_command(modules, result):
     result["rows"] = []
     text = modules.run.render({"startup": result})
-    assert "KERAS_BACKEND=jax python benchmarks/run.py --only gpu_jax --data input.txt" in text
+    assert "KERAS_BACKEND=jax python benchmarks/run.py --only gpu_jax --data FOLDER" in text
+    assert "it takes hours on two cores. To measure it" in text
     assert "--only startup" not in text
 
 
@@ -202,7 +211,7 @@ def test_commands_show_no_paths_of_the_machine(modules, monkeypatch):
     words = ["/a/x.py", "--peers", "/p/python", "--out=/o.json", "--data=/d.txt", "--rounds", "5", "--out", "/o",
              "--toy"]
     assert modules.bench.command_line(words) == \
-        "python benchmarks/x.py --peers PYTHON --data input.txt --rounds 5 --toy"
+        "python benchmarks/x.py --peers PYTHON --data PATH --rounds 5 --toy"
 
 
 def test_the_peak_is_that_of_the_whole_family(modules):

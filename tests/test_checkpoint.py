@@ -11,25 +11,10 @@ import safetensors.numpy
 from keras import ops
 
 import kzoo
-from kzoo.checkpoint import (
-    Conv1D,
-    Entry,
-    Ignore,
-    Linear,
-    Norm,
-    Split,
-    Tensor,
-    Tied,
-    collect_weights,
-    expand,
-    load_weights,
-    native_rows,
-    save_weights,
-    variables_by_path,
-)
-from kzoo.registry import families
-from kzoo.saving import task_rows
+from kzoo.checkpoint import collect_weights, load_weights, native_table, save_weights, variables_by_path
+from kzoo.hugging_face import layout_of
 from kzoo.tensor_files import TensorFolder
+from kzoo.weight_table import Conv1D, Entry, Ignore, Linear, Norm, Split, Tensor, Tied, WeightTable, expand, with_prefix
 
 SIZES = dict(vocabulary_size=29, num_layers=2, num_heads=4, hidden_dim=24, intermediate_dim=37, max_sequence_length=19,
              dropout=0.0)
@@ -60,16 +45,16 @@ def test_rows_say_what_they_store():
 
 
 def test_layers_are_written_out():
-    stored = [entry.stored for entry in expand((Tensor("wte", "table"), Tensor("h.{i}.x", "block_{i}/x")), 3)]
+    stored = [entry.stored for entry in expand((Tensor("wte", "table"), Tensor("h.{i}.x", "block_{i}/x")), {"i": 3})]
     assert stored == ["wte", "h.0.x", "h.1.x", "h.2.x"]
 
 
 def test_two_rows_for_one_thing_are_refused():
     with pytest.raises(ValueError, match="Two rows of the weight table are for the stored tensor 'a'"):
-        expand((Tensor("a", "x"), Tensor("a", "y")), 1)
+        expand((Tensor("a", "x"), Tensor("a", "y")), {})
     with pytest.raises(ValueError, match="Two rows of the weight table are for the variable 'x'"):
-        expand((Tensor("a", "x"), Tensor("b", "x")), 1)
-    assert len(expand((Tensor("a", "x"), Tied("b", "x")), 1)) == 2  # which is what `Tied` is for
+        expand((Tensor("a", "x"), Tensor("b", "x")), {})
+    assert len(expand((Tensor("a", "x"), Tied("b", "x")), {})) == 2  # which is what `Tied` is for
 
 
 class Layers:
@@ -90,42 +75,44 @@ def test_stored_forms_agree_with_numpy(tmp_path):
     layers = Layers()
     up, up_bias, gate, gate_bias, scale = (ops.convert_to_numpy(weight) for weight in layers.weights)
     norm = Norm("ln", "norm")
-    arrays = collect_weights(layers, (Linear("up", "up"), Conv1D("gate", "gate"), norm), 1, prefix="net.")
+    rows = with_prefix((Linear("up", "up"), Conv1D("gate", "gate"), norm), "net.")
+    arrays = collect_weights(layers, WeightTable(rows, {}))
     np.testing.assert_array_equal(arrays["net.up.weight"], up.T)
     np.testing.assert_array_equal(arrays["net.gate.weight"], gate)
     np.testing.assert_array_equal(arrays["net.ln.bias"], np.zeros(3))
     split = (Split("both", ("up", "gate")), norm)
-    arrays = collect_weights(layers, split, 1)
+    arrays = collect_weights(layers, WeightTable(split, {}))
     np.testing.assert_array_equal(arrays["both.weight"], np.concatenate([up, gate], axis=1))
     np.testing.assert_array_equal(arrays["both.bias"], np.concatenate([up_bias, gate_bias]))
 
     for rows in (split[:1] + (Tensor("ln", "norm/scale"),),
                  (Linear("up", "up"), Conv1D("gate", "gate"), Tensor("ln", "norm/scale"))):
         fresh = Layers()
-        save_weights(layers, tmp_path / "model.safetensors", rows, 1)
-        load_weights(fresh, TensorFolder(tmp_path), rows, 1)
+        save_weights(layers, tmp_path / "model.safetensors", WeightTable(rows, {}))
+        assert load_weights(fresh, TensorFolder(tmp_path), WeightTable(rows, {})) == []
         for ours, theirs in zip(fresh.weights, layers.weights, strict=True):
             np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
 
 
 # Tables.
 
-@pytest.mark.parametrize("family", families().values(), ids=lambda family: family.name)
-def test_every_variable_has_one_source_and_every_tensor_one_use(family, model):
-    entries = [entry for entry in expand(task_rows(family), SIZES["num_layers"]) if not entry.tied]
+def test_every_variable_has_one_source_and_every_tensor_one_use(model):
+    table = layout_of(model).table(model)
+    entries = [entry for entry in table.entries() if not entry.tied]
     claimed = [path for entry in entries for path in entry.variables]
     assert sorted(claimed) == sorted(variables_by_path(model)) and len(set(claimed)) == len(claimed)
-    arrays = collect_weights(model, task_rows(family), SIZES["num_layers"])
+    arrays = collect_weights(model, table)
     assert sorted(arrays) == sorted(entry.stored for entry in entries)
     assert sum(array.size for array in arrays.values()) == model.count_params()
 
 
 def test_a_broken_row_is_caught(model, tmp_path):
     """Each row in turn is left out, or names a variable that does not exist."""
-    rows = task_rows(model.family)
-    save_weights(model, tmp_path / "model.safetensors", rows, 2)
+    table = layout_of(model).table(model)
+    rows = table.rows
+    save_weights(model, tmp_path / "model.safetensors", table)
     for place, row in enumerate(rows):
-        if isinstance(row, (Ignore, Tied)):
+        if isinstance(row, Ignore):
             continue
         without = rows[:place] + rows[place + 1:]
         field = next(name for name in ("variable", "layer", "layers") if hasattr(row, name))
@@ -133,14 +120,15 @@ def test_a_broken_row_is_caught(model, tmp_path):
         nowhere = value[1:] + ("gpt2/no_{i}",) if field == "layers" else "gpt2/no_{i}"
         wrong = dataclasses.replace(row, **{field: nowhere})
         for broken in (without, rows[:place] + (wrong,) + rows[place + 1:]):
+            broken = dataclasses.replace(table, rows=broken)
             with pytest.raises(ValueError, match="has no row for the variable|has no variable 'gpt2/no"):
-                collect_weights(model, broken, 2)
+                collect_weights(model, broken)
             with pytest.raises(ValueError, match="no place for|has no variable 'gpt2/no"):
-                load_weights(model, TensorFolder(tmp_path), broken, 2)
+                load_weights(model, TensorFolder(tmp_path), broken)
 
 
 def test_native_rows_are_the_variables(model):
-    arrays = collect_weights(model, native_rows(model), 2)
+    arrays = collect_weights(model, native_table(model))
     assert sorted(arrays) == sorted(variables_by_path(model))
     assert not any("seed" in name for name in arrays)
 
@@ -267,9 +255,10 @@ def change(name, make):
 
 BIAS = "transformer.h.1.attn.c_attn.bias"
 BROKEN = {
-    "missing": (drop(BIAS), "lacks the tensor 'h.1.attn.c_attn.bias'"),
+    "missing": (drop(BIAS), "lacks the tensor 'transformer.h.1.attn.c_attn.bias'"),
     "several missing": (lambda arrays: [arrays.pop(name) for name in list(arrays) if ".mlp.c_fc." in name],
-                        "asks for 37 as `intermediate_dim`, and no stored tensor|'h.0.mlp.c_fc.weight' .and 3 more."),
+                        "asks for 37 as `intermediate_dim`, and no stored tensor|"
+                        "'transformer.h.0.mlp.c_fc.weight' .and 3 more."),
     "extra": (change("transformer.h.0.attn.c_cross.weight", lambda _: np.zeros(3, "float32")),
               "no place for: 'transformer.h.0.attn.c_cross.weight'"),
     "a layer too many": (change("transformer.h.2.ln_1.weight", lambda _: np.zeros(24, "float32")),
@@ -315,7 +304,7 @@ def test_nothing_is_set_unless_all_fits(model, folder):
     other = kzoo.create("gpt2-nano", **SIZES)
     before = other.get_weights()
     with pytest.raises(ValueError, match="has the shape"):
-        load_weights(other, TensorFolder(folder), task_rows(model.family), 2, "transformer.")
+        load_weights(other, TensorFolder(folder), layout_of(model).table(model))
     assert all(np.array_equal(one, two) for one, two in zip(before, other.get_weights(), strict=True))
 
 
@@ -343,8 +332,8 @@ def edit(folder, **changes):
     ({"n_positions": 10 ** 12}, "`max_sequence_length`, and no stored tensor"),
     ({"n_inner": 10 ** 12}, "`intermediate_dim`, and no stored tensor"),
     ({"n_embd": 4 * 10 ** 9}, "`hidden_dim`, and no stored tensor"),
-    ({"n_layer": 10 ** 9}, "`num_layers` is 1000000000, and there are only 28 tensors"),
-    ({"n_layer": 3}, "lacks the tensor 'h.2.ln_1.weight'"),
+    ({"n_layer": 10 ** 9}, "says there are 1000000000 layers, and there are only 28 tensors"),
+    ({"n_layer": 3}, "lacks the tensor 'transformer.h.2.ln_1.weight'"),
     ({"n_layer": 1}, "no place for: 'transformer.h.1."),
 ])
 def test_configs_that_do_not_fit_are_refused(folder, changes, words):

@@ -17,7 +17,8 @@ ABOVE = {
     "training": ("kzoo.cli",),
 }
 BELOW_ALL = ("layers", "models", "tasks", "training", "evaluation", "export", "saving", "cli")
-for lowest in ("config", "files", "registry", "checkpoint", "tensor_files", "tokenizers"):
+for lowest in ("config", "files", "registry", "checkpoint", "hugging_face", "weight_table", "tensor_files",
+               "tokenizers"):
     ABOVE[lowest] = tuple(f"kzoo.{name}" for name in BELOW_ALL)
 BACKENDS = ("tensorflow", "jax", "torch")
 FAMILIES = ("gpt2", "gpt-2", "bert", "t5", "reformer", "longformer", "transformer_xl", "transformer-xl", "marian")
@@ -79,7 +80,8 @@ def test_export_names_no_family():
     assert {path: lines for path, lines in faults.items() if lines} == {}
 
 
-@pytest.mark.parametrize("part", ["tokenizers", "tasks/generate", "tasks/sampling", "tasks/beams"])
+@pytest.mark.parametrize("part", ["tokenizers", "tasks/generate", "tasks/sampling", "tasks/beams", "tasks/answering",
+                                  "tasks/answers", "tasks/windows", "tasks/entities"])
 def test_what_a_bundle_needs_to_run_loads_no_backend(part):
     for path, text in sources(part).items():
         top = [module for _, module in imports(text, top_level_only=True)]

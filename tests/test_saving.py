@@ -1,6 +1,7 @@
 """Making, saving and loading models."""
 import json
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from keras import ops
 
 import kzoo
 import kzoo.saving
+from kzoo.checkpoint import variables_by_path
 from kzoo.tokenizers import train_tokenizer
 
 SIZES = dict(vocabulary_size=29, num_layers=1, num_heads=2, hidden_dim=6, max_sequence_length=11, dropout=0.0)
@@ -208,3 +210,98 @@ def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(ValueError, match="pytorch_model.bin is a pickle"):
         kzoo.load(tmp_path)
+
+
+# heads
+
+ENCODER = dict(vocabulary_size=29, num_layers=1, num_heads=2, hidden_dim=6, intermediate_dim=9, max_sequence_length=11)
+
+
+def encoder(task, **changes):
+    model = kzoo.create("bert-tiny", task=task, **{**ENCODER, **changes})
+    draw = np.random.default_rng(len(task))
+    model.set_weights([draw.normal(0, 0.3, weight.shape) for weight in model.weights])
+    return model
+
+
+def arrays(model):
+    return {path: ops.convert_to_numpy(variable) for path, variable in variables_by_path(model).items()}
+
+
+@pytest.fixture(params=["kzoo", "hugging_face"])
+def format(request):
+    return request.param
+
+
+def load_with_new_head(folder, expected, **options):
+    """The model, after a warning that names exactly the variables that the folder has no weights for."""
+    with pytest.warns(UserWarning, match="the head of '.*' is newly initialised. Train the model before its") as caught:
+        model = kzoo.load(folder, **options)
+    assert model.newly_initialized == expected and ", ".join(expected) in str(caught[0].message)
+    return model
+
+
+def test_a_masked_lm_becomes_a_classifier_whose_head_is_new(tmp_path, format):
+    masked = encoder("fill-mask")
+    kzoo.save(masked, tmp_path / "run", format=format)
+    head = ("classifier/bias", "classifier/kernel", "pooler/bias", "pooler/kernel")
+    model = load_with_new_head(tmp_path / "run", head, task="text-classification", labels=("a", "b"))
+    ours, theirs = arrays(model), arrays(masked)
+    assert set(ours) - set(theirs) == set(head)
+    for path in set(ours) & set(theirs):
+        np.testing.assert_array_equal(ours[path], theirs[path], err_msg=path)
+    # What was trained is no longer new: saved and loaded again, nobody is warned.
+    kzoo.save(model, tmp_path / "trained", format=format)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = kzoo.load(tmp_path / "trained")
+    assert (again.task, again.labels, again.newly_initialized) == ("text-classification", ("a", "b"), ())
+    np.testing.assert_array_equal(arrays(again)["classifier/kernel"], ours["classifier/kernel"])
+
+
+def test_another_number_of_labels_makes_the_last_layer_new(tmp_path, format):
+    kzoo.save(encoder("text-classification", labels=("a", "b")), tmp_path / "run", format=format)
+    model = load_with_new_head(tmp_path / "run", ("classifier/bias", "classifier/kernel"), labels=("a", "b", "c"))
+    saved = kzoo.load(tmp_path / "run")
+    np.testing.assert_array_equal(arrays(model)["pooler/kernel"], arrays(saved)["pooler/kernel"])
+    assert saved.newly_initialized == () and saved.labels == ("a", "b")
+    assert kzoo.load(tmp_path / "run", labels=("no", "yes")).newly_initialized == ()  # other names for the same classes
+
+
+@pytest.mark.parametrize("saved, wanted, head", [
+    ("text-classification", "token-classification", ("tag_classifier/bias", "tag_classifier/kernel")),
+    ("token-classification", "text-classification", ("classifier/bias", "classifier/kernel", "pooler/bias",
+                                                     "pooler/kernel")),
+])
+def test_a_classifier_of_texts_is_none_of_tokens(tmp_path, format, saved, wanted, head):
+    """In Hugging Face's files both are called classifier.weight, and here they have the same shape."""
+    labels = ("a", "b")
+    source = encoder(saved, labels=labels)
+    kzoo.save(source, tmp_path / "run", format=format)
+    model = load_with_new_head(tmp_path / "run", head, task=wanted, labels=labels)
+    kernels = [next(array for path, array in arrays(each).items() if path.endswith("classifier/kernel"))
+               for each in (source, model)]
+    assert kernels[0].shape == kernels[1].shape and not np.array_equal(*kernels)
+
+
+def test_settings_that_a_task_does_not_have_are_refused(tmp_path):
+    kzoo.save(encoder("fill-mask"), tmp_path / "run")
+    with pytest.raises(ValueError, match="The task 'fill-mask' has no settings. Received: 'labels'"):
+        kzoo.load(tmp_path / "run", labels=("a", "b"))
+    with pytest.raises(ValueError, match="Unknown setting of the task 'text-classification' 'label'"):
+        kzoo.load(tmp_path / "run", task="text-classification", label=("a", "b"))
+    with pytest.raises(ValueError, match="Family 'bert' cannot serve the task 'translation'. It can: fill-mask"):
+        kzoo.load(tmp_path / "run", task="translation")
+    with pytest.raises(TypeError, match="`labels` must name the classes"):
+        kzoo.load(tmp_path / "run", task="text-classification")
+
+
+def test_labels_that_are_not_numbered_are_refused(tmp_path):
+    kzoo.save(encoder("text-classification", labels=("a", "b")), tmp_path / "run", format="hugging_face")
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    assert values["id2label"] == {"0": "a", "1": "b"} and values["label2id"] == {"a": 0, "b": 1}
+    for labels in ({"0": "a", "2": "b"}, ["a", "b"], {"x": "a"}):
+        path.write_text(json.dumps({**values, "id2label": labels}))
+        with pytest.raises(ValueError, match="`id2label` must number the labels from 0"):
+            kzoo.load(tmp_path / "run")

@@ -76,6 +76,73 @@ def test_special_tokens_are_added_as_the_files_declare(name, before, after):
     assert tokenizer.template == (tuple(before), tuple(after))
 
 
+@pytest.mark.parametrize("name, around", [
+    ("byte-bpe", [[], [], []]), ("wordpiece", [["[CLS]"], ["[SEP]"], ["[SEP]"]]),
+    ("sentencepiece-unigram", [[], ["</s>"], ["</s>"]])])
+def test_pairs_have_special_tokens_between(name, around):
+    tokenizer = load_tokenizer(FIXTURES / name)
+    assert tokenizer.pair_template == tuple(tuple(map(tokenizer.token_to_id, tokens)) for tokens in around)
+
+
+def test_roberta_has_two_tokens_between_and_a_mask_that_takes_the_space_before_it(tmp_path):
+    """<s> a </s></s> b </s>."""
+    folder = tmp_path / "roberta"
+    folder.mkdir()
+    vocabulary = json.loads((FIXTURES / "byte-bpe" / "vocab.json").read_text(encoding="utf-8"))
+    for token in ("<s>", "</s>", "<mask>"):
+        vocabulary[token] = len(vocabulary)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_bytes((FIXTURES / "byte-bpe" / "merges.txt").read_bytes())
+    tokenizer = load_tokenizer(folder)
+    begin, end = tokenizer.bos_id, tokenizer.eos_id
+    assert tokenizer.pair_template == ((begin,), (end, end), (end,))
+    # <mask> takes the space before it, and is text where special tokens are not asked for.
+    asked = tokenizer.encode_with_offsets("the <mask> ship", recognise_special_tokens=True)
+    assert asked.ids == [*tokenizer.encode("the", False), tokenizer.mask_id, *tokenizer.encode(" ship", False)]
+    assert asked.offsets[len(tokenizer.encode("the", False))] == (4, 10)
+    assert tokenizer.mask_id not in tokenizer.encode("the <mask> ship")
+
+
+# Places in the text.
+
+def test_offsets_say_where_a_token_comes_from(all_tokenizers):
+    for name, tokenizer in all_tokenizers.items():
+        for text in TEXTS:
+            encoding = tokenizer.encode_with_offsets(text)
+            assert encoding.ids == tokenizer.encode(text, add_special_tokens=False), (name, text)
+            assert len(encoding.offsets) == len(encoding.words) == len(encoding.ids)
+            starts = [start for start, _ in encoding.offsets]
+            assert starts == sorted(starts), (name, text)
+            for start, end in encoding.offsets:
+                assert 0 <= start <= end <= len(text) and text[start:end] == text[start:end].strip(), (name, text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_offsets_by_hand(name):
+    text = " The  keeper's  naïve ships\n"
+    encoding = load_tokenizer(FIXTURES / name).encode_with_offsets(text)
+    covered = {place for start, end in encoding.offsets for place in range(start, end)}
+    assert covered == {place for place, character in enumerate(text) if not character.isspace()}
+    words = {}
+    for (start, end), number in zip(encoding.offsets, encoding.words, strict=True):
+        words.setdefault(number, []).extend(range(start, end))
+    found = ["".join(text[place] for place in sorted(set(places))) for places in words.values() if places]
+    expected = ["The", "keeper", "'", "s", "naïve", "ships"] if name == "wordpiece" else (
+        ["The", "keeper", "'s", "naïve", "ships"] if name == "byte-bpe" else ["The", "keeper's", "naïve", "ships"])
+    assert found == expected
+
+
+def test_offsets_of_special_tokens_and_bad_input():
+    tokenizer = load_tokenizer(FIXTURES / "wordpiece")
+    encoding = tokenizer.encode_with_offsets("a [MASK] ship")
+    assert encoding.ids[1] == tokenizer.mask_id and encoding.offsets[1] == (2, 8)
+    assert tokenizer.mask_id not in tokenizer.encode_with_offsets("[MASK]", recognise_special_tokens=False).ids
+    with pytest.raises(TypeError, match="`text` must be a str. Received: 3"):
+        tokenizer.encode_with_offsets(3)
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        tokenizer.encode_with_offsets("ship \ud800")
+
+
 # Special tokens inside a text.
 
 def test_end_of_text_in_a_users_text_is_text():

@@ -1,6 +1,8 @@
 """`kzoo run`: text in, the model's answer out, from a run or from any runtime of a bundle."""
+import pathlib
 import sys
 
+from kzoo.cli.answers import print_answers
 from kzoo.cli.options import ABSENT, add_folder, add_json, add_runtime, given, is_bundle, number, whole_number
 from kzoo.cli.output import print_json
 
@@ -11,18 +13,26 @@ GENERATION = {
     "do-sample": ({"action": "store_true"}, "draw tokens instead of taking the likeliest"),
     "num-beams": ({"type": whole_number(1), "metavar": "N"}, "beams of a beam search"),
     "temperature": ({"type": number(), "metavar": "X"}, "divide the logits by this before drawing"),
-    "top-k": ({"type": whole_number(0), "metavar": "N"}, "draw among the N likeliest tokens; 0 for all"),
+    "top-k": ({"type": whole_number(0), "metavar": "N"}, "draw among the N likeliest tokens, 0 for all; of fill-mask, "
+                                                         "how many tokens to show"),
     "top-p": ({"type": number(), "metavar": "X"}, "draw among the fewest tokens with this much probability"),
     "repetition-penalty": ({"type": number(), "metavar": "X"}, "above 1: less likely to say a token again"),
     "length-penalty": ({"type": number(), "metavar": "X"}, "above 0: beams prefer longer answers"),
     "seed": ({"type": whole_number(0), "metavar": "N"}, "seed of the draws"),
 }
+GENERATING = ("text-generation", "translation", "summarization")
+# Task -> options that are not about generation.
+OTHERS = {"translation": ("truncate",), "summarization": ("truncate",), "fill-mask": ("top_k", "truncate"),
+          "text-classification": ("truncate",), "feature-extraction": ("truncate",)}
 
 
 def add_commands(add):
     parser = add("run", run, "give texts to a run or a bundle and print its answers")
     add_folder(parser, "path", "RUN_OR_BUNDLE", "a run, a checkpoint folder or a bundle")
     parser.add_argument("texts", nargs="+", metavar="TEXT", help="what to answer; - reads lines from standard input")
+    parser.add_argument("--context", metavar="FILE|TEXT", help="of question-answering: where the answers stand")
+    parser.add_argument("--truncate", action="store_true", default=ABSENT,
+                        help="cut texts that are longer than the model instead of refusing them")
     add_runtime(parser)
     for name, (kind, meaning) in GENERATION.items():
         parser.add_argument(f"--{name}", default=ABSENT, help=meaning, **kind)
@@ -37,16 +47,31 @@ def run(args):
     texts = [text for word in args.texts for text in (sys.stdin.read().splitlines() if word == "-" else [word])]
     if not texts:
         raise ValueError("Standard input holds no text to answer.")
-    options = given(args, [name.replace("-", "_") for name in (*GENERATION, "stop")])
+    options = given(args, [name.replace("-", "_") for name in (*GENERATION, "stop", "truncate")])
     if "stop" in options:
         options["stop"] = tuple(options["stop"])
-    GenerationOptions(**options)  # refuses what does not fit before seconds are spent on opening the model
-    answers = answer(open_model(args.path, **given(args, ["runtime", "variant"])), texts, options)
+    if "truncate" not in options and options.keys() != {"top_k"}:  # those two may be meant for another task
+        GenerationOptions(**options)  # refuses what does not fit before seconds are spent on opening the model
+    context = None if args.context is None else read_context(args.context)
+    model = open_model(args.path, **given(args, ["runtime", "variant"]))
+    answers = answer(model, texts, options, context)
     if args.json:
         print_json([{"text": text, "answer": each} for text, each in zip(texts, answers, strict=True)])
-        return
-    for each in answers:
-        print(each)
+    else:
+        print_answers(texts, answers)
+
+
+def read_context(words):
+    """The text of the file that `words` names, or `words` where there is no such file."""
+    try:
+        path = pathlib.Path(words)
+        if not path.is_file():
+            return words
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{words} is not UTF-8 text.") from None
+    except (OSError, ValueError):  # too long for a name, or with characters that no name has
+        return words
 
 
 def open_model(path, **choice):
@@ -65,8 +90,20 @@ def open_model(path, **choice):
     return kzoo.load(path)
 
 
-def answer(model, texts, options):
-    """One answer a text. Sessions and live models have the same `generate`."""
-    if options or getattr(model, "task", None) == "text-generation":
+def answer(model, texts, options, context=None):
+    """One answer a text, from a session or a live model; options that its task does not have are refused."""
+    from kzoo.tasks.options import GenerationOptions
+
+    task = getattr(model, "task", "text-generation")
+    known = (*GenerationOptions.field_names(), *OTHERS.get(task, ())) if task in GENERATING else OTHERS.get(task, ())
+    for name in options:
+        if name not in known:
+            raise ValueError(f"--{name.replace('_', '-')} means nothing to a model of the task {task!r}.")
+    if (context is not None) != (task == "question-answering"):
+        raise ValueError("A model that answers questions needs --context, the text that holds the answers." if
+                         context is None else f"--context is for models that answer questions; this one's task is "
+                                              f"{task!r}.")
+    if task == "text-generation":
         return model.generate(texts, **options)
-    return [model(text) for text in texts]
+    inputs = texts if context is None else [{"question": text, "context": context} for text in texts]
+    return list(model(inputs, **options))

@@ -3,6 +3,7 @@ import keras
 from keras import ops
 
 from kzoo.layers.attention_function import dot_product_attention
+from kzoo.layers.cache import ContextCache
 from kzoo.layers.masks import Everything
 from kzoo.layers.patterns import Full
 from kzoo.layers.positions import NoPosition
@@ -11,7 +12,7 @@ from kzoo.layers.projection import project
 __all__ = ["Attention", "dot_product_attention"]
 
 # The arguments that are objects of their own.
-PARTS = ("mask", "position", "pattern", "kernel_initializer", "output_initializer")
+PARTS = ("mask", "position", "pattern", "kernel_initializer", "output_initializer", "query_initializer")
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -28,19 +29,21 @@ class Attention(keras.layers.Layer):
         hidden_dim: E, the width of the output; None means H * D.
         num_key_value_heads: K, a divisor of H; None means H.
         mask: who may see whom, a rule of `kzoo.layers.masks`.
-        position: a position part (`Rotary`, `ALiBi`, ...).
+        position: a position part (`Rotary`, `ALiBi`, ...); one with weights may serve several layers.
         pattern: which keys are gathered (`Full`, ...).
         scale: factor on the scores; None means 1 / sqrt(D).
         dropout: probability of dropping a weight, 0 to 1.
         use_bias: False leaves out the four offsets.
         kernel_initializer, output_initializer: of the projections in, and of the one out.
+        query_initializer: of the projection of queries; None means `kernel_initializer`.
 
     Source: Vaswani et al. 2017, section 3.2.2 (arXiv 1706.03762).
     """
 
     def __init__(self, num_heads, head_dim, hidden_dim=None, num_key_value_heads=None, mask=Everything(),  # noqa: B008
                  position=NoPosition(), pattern=Full(), scale=None, dropout=0.0, use_bias=True,  # noqa: B008
-                 kernel_initializer="glorot_uniform", output_initializer="glorot_uniform", **kwargs):
+                 kernel_initializer="glorot_uniform", output_initializer="glorot_uniform", query_initializer=None,
+                 **kwargs):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.head_dim = head_dim
@@ -56,8 +59,9 @@ class Attention(keras.layers.Layer):
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.output_initializer = keras.initializers.get(output_initializer)
+        self.query_initializer = keras.initializers.get(query_initializer)
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
-        self.query = self._dense(num_heads * head_dim, "query")
+        self.query = self._dense(num_heads * head_dim, "query", self.query_initializer)
         self.key = self._dense(self.num_key_value_heads * head_dim, "key")
         self.value = self._dense(self.num_key_value_heads * head_dim, "value")
         self.output_dense = self._dense(self.hidden_dim, "output", self.output_initializer)
@@ -71,32 +75,48 @@ class Attention(keras.layers.Layer):
         for layer in (self.key, self.value):
             layer.build((None, (context_shape or x_shape)[-1]))
         self.output_dense.build((None, self.num_heads * self.head_dim))
+        if isinstance(self.position, keras.layers.Layer) and not self.position.built:
+            self.position.build(None)
 
     def call(self, x, positions, cache=None, context=None, training=None):
         """Attend.
 
         Args:
             x: (B, T, E).
-            positions: `Positions` of the call, from `kzoo.layers.locate`.
-            cache: this layer's `GrowingCache` or `StaticCache`, or None.
-            context: (B, S, E), where keys and values come from (cross-attention); None means x.
+            positions: `Positions` of the call, from `kzoo.layers.locate`; for cross-attention its keys are those of
+                the context.
+            cache: this layer's `GrowingCache` or `StaticCache`, or the `ContextCache` of cross-attention, or None.
+            context: (B, S, E), where keys and values come from (cross-attention); None means x, or the
+                `ContextCache`.
 
         Returns: (y, cache): (B, T, E), and the cache with this call's keys and values (None if there was none).
         """
-        source = x if context is None else context
         query = project(self.query, x, (self.num_heads, self.head_dim))               # (B, T, H, D)
-        key = project(self.key, source, (self.num_key_value_heads, self.head_dim))    # (B, T, K, D)
-        value = project(self.value, source, (self.num_key_value_heads, self.head_dim))
         query = self.position.rotate(query, positions.token)
-        key = self.position.rotate(key, positions.token if context is None else positions.key)
+        if isinstance(cache, ContextCache):
+            key, value = cache
+        elif context is not None:
+            key, value = self.read_context(context, positions)
+        else:
+            key, value = self._keys_and_values(x, positions.token)
         if cache is not None:
-            key, value, cache = cache.append(key, value)                              # (B, S, K, D)
+            if not isinstance(cache, ContextCache):
+                key, value, cache = cache.append(key, value)                          # (B, S, K, D)
             key, value = ops.cast(key, query.dtype), ops.cast(value, query.dtype)
         mixed = self.pattern.attend(
             query, key, value, positions, self.mask, self.position, scale=self.scale,
             dropout=lambda weights: self.dropout(weights, training=training))         # (B, T, H, D)
         mixed = ops.reshape(mixed, (-1, ops.shape(x)[1], self.num_heads * self.head_dim))
         return project(self.output_dense, mixed), cache
+
+    def read_context(self, context, positions):
+        """The `ContextCache` of (B, S, E): what every later call attends to, without computing it again."""
+        return ContextCache(*self._keys_and_values(context, positions.key))
+
+    def _keys_and_values(self, source, positions):
+        shape = (self.num_key_value_heads, self.head_dim)
+        key = self.position.rotate(project(self.key, source, shape), positions)       # (B, S, K, D)
+        return key, project(self.value, source, shape)
 
     def compute_output_shape(self, x_shape, *args, **kwargs):
         return (*x_shape[:-1], self.hidden_dim), None

@@ -1,7 +1,8 @@
 """Keys and values of earlier tokens, as values: passed in, returned, never hidden in a layer.
 
-Both kinds answer one call, `append(keys, values)`, with the keys and values to attend to and the cache to pass on.
-A model's cache is a tuple with one entry a layer.
+`GrowingCache` and `StaticCache` answer one call, `append(keys, values)`, with the keys and values to attend to and the
+cache to pass on. `ContextCache` holds what cross-attention attends to, which does not change. A model's cache is a
+tuple with one entry a layer; that of a decoder with cross-attention is a `DecoderCache`.
 """
 from typing import Any, NamedTuple
 
@@ -66,3 +67,24 @@ class StaticCache(NamedTuple):
     def empty(cls, batch_size, capacity, num_heads, head_dim, dtype):
         buffer = ops.zeros((batch_size, capacity, num_heads, head_dim), dtype)
         return cls(buffer, buffer, ops.zeros((), "int32"))
+
+
+class ContextCache(NamedTuple):
+    """Keys and values of the context of cross-attention: computed once, attended to at every step.
+
+    Attributes:
+        keys, values: (B, S, K, D).
+    """
+    keys: Any
+    values: Any
+
+
+class DecoderCache(NamedTuple):
+    """The cache of a decoder layer that also attends to an encoder's output.
+
+    Attributes:
+        own: `GrowingCache` or `StaticCache` of the layer's self-attention.
+        context: `ContextCache`.
+    """
+    own: Any
+    context: Any

@@ -41,12 +41,13 @@ class FeedForward(keras.layers.Layer):
         activation: a name of `ACTIVATIONS`.
         gated: True multiplies by a second projection.
         use_bias: False leaves out the offsets.
+        dropout: probability of dropping a feature inside, after the activation, 0 to 1.
         kernel_initializer, output_initializer: of the projections in, and of the one out.
 
     Source: Vaswani et al. 2017, equation 2 (arXiv 1706.03762); gated: Shazeer 2020, equation 6 (arXiv 2002.05202).
     """
 
-    def __init__(self, intermediate_dim, hidden_dim, activation="gelu", gated=False, use_bias=True,
+    def __init__(self, intermediate_dim, hidden_dim, activation="gelu", gated=False, use_bias=True, dropout=0.0,
                  kernel_initializer="glorot_uniform", output_initializer="glorot_uniform", **kwargs):
         super().__init__(**kwargs)
         self.intermediate_dim = intermediate_dim
@@ -57,6 +58,7 @@ class FeedForward(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.output_initializer = keras.initializers.get(output_initializer)
         self._activate = get_activation(activation)
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         common = dict(use_bias=use_bias, dtype=self.dtype_policy)
         self.gate = None
         if gated:
@@ -73,11 +75,11 @@ class FeedForward(keras.layers.Layer):
                 layer.build((None, input_shape[-1]))
         self.down.build((None, self.intermediate_dim))
 
-    def call(self, x):
+    def call(self, x, training=None):
         """(B, T, E) -> (B, T, E)."""
         hidden = project(self.up, x)  # (B, T, F)
         hidden = self._activate(hidden) if self.gate is None else self._activate(project(self.gate, x)) * hidden
-        return project(self.down, hidden)
+        return project(self.down, self.dropout(hidden, training=training))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.hidden_dim)
@@ -85,5 +87,6 @@ class FeedForward(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "intermediate_dim": self.intermediate_dim, "hidden_dim": self.hidden_dim,
                 "activation": self.activation, "gated": self.gated, "use_bias": self.use_bias,
+                "dropout": self.dropout.rate,
                 "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
                 "output_initializer": keras.initializers.serialize(self.output_initializer)}

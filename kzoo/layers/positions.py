@@ -34,7 +34,7 @@ def locate(token_ids, padding_mask=None, positions=None, cache=None):
     """Positions of the tokens of this call and of every key they may attend to.
 
     Args:
-        token_ids: int32 (B, T).
+        token_ids: int32 (B, T), or anything else with T on that axis.
         padding_mask: bool (B, S) over all keys: the cached ones, then these; for a static cache over all its slots,
             where slots still free count as real (the causal rule hides them). None: there is no padding.
         positions: int32 (B or 1, T), to be used by embeddings and rotations instead of the count of real tokens.

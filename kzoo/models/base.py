@@ -41,7 +41,11 @@ class Backbone(keras.Model):
         heads, width = self.config.key_value_shape()
         make = GrowingCache.empty if capacity is None else StaticCache.empty
         sizes = (batch_size,) if capacity is None else (batch_size, capacity)
-        return tuple(make(*sizes, heads, width, self.compute_dtype) for _ in range(self.config.num_layers))
+        return tuple(make(*sizes, heads, width, self.compute_dtype) for _ in range(self.num_cached_layers()))
+
+    def num_cached_layers(self):
+        """How many layers have a cache."""
+        return self.config.num_layers
 
     def build_from_config(self, config):
         self.build(None)  # shapes follow from the config alone
@@ -68,3 +72,10 @@ def check_inputs(inputs, required=("token_ids",)):
         raise ValueError(f"Model inputs lack `{missing[0]}`. Received: {', '.join(sorted(inputs)) or 'an empty dict'}.")
     return {name: ops.cast(value, "bool" if name.endswith("padding_mask") else "int32")
             for name, value in inputs.items() if value is not None}
+
+
+def check_length(token_ids, longest, name="token_ids"):
+    """Raise ValueError for rows of more tokens than the model has positions for, where the length is known."""
+    length = token_ids.shape[1]
+    if isinstance(length, int) and length > longest:
+        raise ValueError(f"`{name}` has {length} tokens a row; `max_sequence_length` is {longest}.")

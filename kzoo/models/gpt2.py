@@ -7,9 +7,9 @@ import math
 
 import keras
 
-from kzoo.checkpoint import Conv1D, Ignore, Layout, Norm, Split, Tensor, Tied
 from kzoo.config import Config
 from kzoo.errors import unknown
+from kzoo.hugging_face import Layout
 from kzoo.layers import (
     ALiBi,
     Attention,
@@ -25,8 +25,9 @@ from kzoo.layers import (
     locate,
 )
 from kzoo.layers.feed_forward import get_activation
-from kzoo.models.base import Backbone
+from kzoo.models.base import Backbone, check_length
 from kzoo.registry import Family, Preset, register
+from kzoo.weight_table import Conv1D, Ignore, Norm, Split, Tensor, Tied
 
 # What each kind of position adds to the embeddings (a layer or nothing) and hands to attention.
 POSITIONS = ("learned", "sinusoidal", "rotary", "alibi")
@@ -157,9 +158,7 @@ class GPT2Backbone(Backbone):
 
     def forward(self, inputs, cache=None, training=None):
         token_ids = inputs["token_ids"]
-        if isinstance(token_ids.shape[1], int) and token_ids.shape[1] > self.config.max_sequence_length:
-            raise ValueError(f"`token_ids` has {token_ids.shape[1]} tokens a row; "
-                             f"`max_sequence_length` is {self.config.max_sequence_length}.")
+        check_length(token_ids, self.config.max_sequence_length)
         positions = locate(token_ids, inputs.get("padding_mask"), inputs.get("positions"), cache and cache[0])
         x = self.token_embedding(token_ids)                                # (B, T, E)
         if self.position_embedding is not None:
@@ -205,7 +204,6 @@ GPT2_WEIGHTS = (
     Conv1D("h.{i}.mlp.c_fc", "block_{i}/feed_forward/up"),
     Conv1D("h.{i}.mlp.c_proj", "block_{i}/feed_forward/down"),
     Norm("ln_f", "final_norm"),
-    Tied("lm_head.weight", "token_embedding/embeddings"),
     Ignore("h.{i}.attn.bias"),         # the causal mask as a buffer
     Ignore("h.{i}.attn.masked_bias"),  # its fill
 )
@@ -232,16 +230,17 @@ register(Family(
     backbone=GPT2Backbone,
     presets=PRESETS,
     tasks=("text-generation",),
-    hugging_face=Layout(
+    layouts=(Layout(
         model_type="gpt2",
         architectures={"text-generation": "GPT2LMHeadModel"},
         prefix="transformer.",
         fields=GPT2_FIELDS,
+        rows=GPT2_WEIGHTS,
+        heads={"text-generation": (Tied("lm_head.weight", "gpt2/token_embedding/embeddings"),)},
         # Their words for values of ours, and what their class has no room for.
         values={"activation": {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu",
                                "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh"}},
         fixed={"position": "learned", "num_key_value_heads": None},
         extra={"attn_pdrop": "dropout", "embd_pdrop": "dropout", "n_ctx": "max_sequence_length"},
-        rows=GPT2_WEIGHTS,
-    ),
+    ),),
 ))

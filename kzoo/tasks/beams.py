@@ -1,7 +1,9 @@
 """Beam search, token for token that of Hugging Face `generate(num_beams=k, early_stopping=False)`. Numpy only."""
+import functools
+
 import numpy as np
 
-from kzoo.tasks.sampling import adjust, log_softmax, top_indices
+from kzoo.tasks.sampling import log_softmax, restrict, top_indices
 
 _NEVER = np.float32(-1e9)  # the score of beams that do not exist yet, or have ended
 
@@ -15,7 +17,7 @@ def beam_search(decoder, token_ids, padding_mask, limit, options, eos=(), stops=
         decoder: a `TokenDecoder`.
         token_ids, padding_mask: (B, T) left-padded prompts; True = a real token.
         limit: number of new tokens at which every hypothesis ends.
-        options: `GenerationOptions`: num_beams, length_penalty, repetition_penalty, min_new_tokens.
+        options: `GenerationOptions`; those of sampling do not matter.
         eos: ids that end a hypothesis.
         stops: None, or a function (row, new ids) -> bool that ends one for another reason.
 
@@ -29,11 +31,7 @@ def beam_search(decoder, token_ids, padding_mask, limit, options, eos=(), stops=
                 for row, (ids, mask) in enumerate(zip(token_ids, padding_mask, strict=True))]
     active = searches
     for length in range(limit):
-        scores = log_softmax(logits)
-        banned = eos if length < options.min_new_tokens else ()
-        if banned or options.repetition_penalty != 1.0:
-            histories = [history for search in active for history in search.histories()]
-            scores = adjust(scores, histories, options.repetition_penalty, banned)
+        scores = restrict(log_softmax(logits), functools.partial(_histories, active), length, limit, options, eos)
         steps = [search.step(block) for search, block in
                  zip(active, scores.reshape(len(active), beams, vocabulary), strict=True)]
         going = [i for i, search in enumerate(active) if not search.done]
@@ -46,6 +44,10 @@ def beam_search(decoder, token_ids, padding_mask, limit, options, eos=(), stops=
         active = [active[i] for i in going]
         logits, state = decoder.decode(tokens, state)
     return [search.best() for search in searches]
+
+
+def _histories(searches):
+    return [history for search in searches for history in search.histories()]
 
 
 class _RowSearch:

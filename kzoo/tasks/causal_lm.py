@@ -1,7 +1,6 @@
 """Text generation: a backbone and its tied output embedding."""
 import keras
 
-from kzoo.models.base import check_inputs
 from kzoo.tasks.generate import generate
 from kzoo.tasks.live_decoder import LiveDecoder
 from kzoo.tasks.task import Task
@@ -15,15 +14,10 @@ class CausalLM(Task):
     Output: logits (B, T, V) float32.
     """
 
-    task = "text-generation"
+    tasks = ("text-generation",)
 
-    def forward(self, inputs, cache=None, training=None):
-        """(logits, cache); see `Backbone.forward`."""
-        hidden_states, cache = self.backbone.forward(inputs, cache, training)
-        return self.backbone.token_embedding.logits(hidden_states), cache
-
-    def call(self, inputs, training=None):
-        return self.forward(check_inputs(inputs), training=training)[0]
+    def head(self, hidden_states, inputs, training=None):
+        return self.backbone.token_embedding.logits(hidden_states)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape["token_ids"], self.config.vocabulary_size)
@@ -37,3 +31,7 @@ class CausalLM(Task):
     def generate(self, inputs, stream=None, **options):
         """Continue text or token ids; see `kzoo.tasks.generate.generate` for inputs and options."""
         return generate(self.decoder(), self.tokenizer, inputs, stream=stream, **options)
+
+    def answer(self, inputs, **options):
+        """The same: a text, continued."""
+        return self.generate(inputs, **options)

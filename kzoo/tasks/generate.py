@@ -11,7 +11,7 @@ import numpy as np
 from kzoo.tasks.beams import beam_search
 from kzoo.tasks.options import GenerationOptions
 from kzoo.tasks.prompts import left_padded, read_inputs, together, with_tokens
-from kzoo.tasks.sampling import adjust, choose, row_generator
+from kzoo.tasks.sampling import choose, restrict, row_generator
 from kzoo.tasks.text_stream import TextStream, continuation, holds_stop
 
 __all__ = ["GenerationOptions", "TextStream", "TokenDecoder", "generate", "generate_ids"]
@@ -70,7 +70,7 @@ def generate(decoder, tokenizer, inputs, stream=None, **options):
     options = GenerationOptions.from_dict(options)
     prompts = read_inputs(inputs, tokenizer)
     if stream is not None:
-        _check_stream(stream, prompts.ids, options)
+        check_stream(stream, prompts.ids, options)
     ids = with_tokens(prompts.ids, tokenizer)
     text_stream, on_token = None, None
     if stream is not None and prompts.texts is None:
@@ -91,7 +91,7 @@ def generate(decoder, tokenizer, inputs, stream=None, **options):
     return results[0] if prompts.single else results
 
 
-def generate_ids(decoder, prompts, options=None, tokenizer=None, on_token=None):
+def generate_ids(decoder, prompts, options=None, tokenizer=None, on_token=None, numbers=None):
     """Continue rows of token ids.
 
     A row is continued as it would be alone, whatever the lengths of the others and whenever they finish.
@@ -103,6 +103,8 @@ def generate_ids(decoder, prompts, options=None, tokenizer=None, on_token=None):
         tokenizer: gives the id that begins an empty prompt, the id that ends a row if the options name none, and the
             text in which stop texts are looked for.
         on_token: called with (row, id) for each new token; not with beams.
+        numbers: of the rows, where the prompts are part of a longer list; None counts them from 0. They choose a row's
+            random numbers, and stand in what is told of it.
 
     Returns: list of lists: prompt and new ids, the ending token included.
     Raises: ValueError for prompts or options that do not fit the decoder. Warns when a row ends only because
@@ -115,6 +117,7 @@ def generate_ids(decoder, prompts, options=None, tokenizer=None, on_token=None):
         raise ValueError("`on_token` needs num_beams=1, because beams change their tokens later. "
                          f"Received: {options.num_beams}.")
     prompts = with_tokens(prompts, tokenizer)
+    numbers = range(len(prompts)) if numbers is None else numbers
     _check_ids(decoder, prompts, options)
     eos = tuple(each for each in options.eos_ids(tokenizer) if each < decoder.vocabulary_size)
 
@@ -131,10 +134,11 @@ def generate_ids(decoder, prompts, options=None, tokenizer=None, on_token=None):
             found = beam_search(decoder, token_ids, padding_mask, limit, options, eos, stops if options.stop else None)
         else:
             streams = [TextStream(tokenizer, prompts[row], options.stop) for row in rows] if options.stop else None
-            found = _token_by_token(decoder, token_ids, padding_mask, limit, options, eos, rows, streams, on_token)
+            found = _token_by_token(decoder, token_ids, padding_mask, limit, options, eos,
+                                    [numbers[row] for row in rows], streams, on_token)
         for row, new in zip(rows, found, strict=True):
             added[row] = new
-    cut = [row for row, new in enumerate(added) if len(new) < options.max_new_tokens
+    cut = [numbers[row] for row, new in enumerate(added) if len(new) < options.max_new_tokens
            and not (new and new[-1] in eos)
            and not (options.stop and holds_stop(tokenizer, prompts[row], new, options.stop))]
     if cut:
@@ -145,7 +149,7 @@ def generate_ids(decoder, prompts, options=None, tokenizer=None, on_token=None):
 
 
 def _token_by_token(decoder, token_ids, padding_mask, limit, options, eos, rows, streams, on_token):
-    """Greedy search or sampling of one group; returns B lists of new ids."""
+    """Greedy search or sampling of one group, its rows numbered by `rows`; returns B lists of new ids."""
     width = token_ids.shape[1]
     starts = width - padding_mask.sum(axis=1)
     ids = np.concatenate([token_ids, np.zeros((len(rows), limit), "int32")], axis=1)  # (B, T + limit)
@@ -154,11 +158,11 @@ def _token_by_token(decoder, token_ids, padding_mask, limit, options, eos, rows,
     active = np.arange(len(rows))  # the rows that the decoder still holds, in its order
     logits, state = decoder.prefill(token_ids, padding_mask, limit)
     for length in range(limit):
+        def histories(active=active, end=width + length):
+            return [ids[i, starts[i]:end] for i in active]
+
         logits = np.asarray(logits, "float32")  # (active, V)
-        banned = eos if length < options.min_new_tokens else ()
-        if banned or options.repetition_penalty != 1.0:
-            histories = [ids[i, starts[i]:width + length] for i in active]
-            logits = adjust(logits, histories, options.repetition_penalty, banned)
+        logits = restrict(logits, histories, length, limit, options, eos)
         tokens = choose(logits, options, generators and [generators[i] for i in active])
         ids[active, width + length] = tokens
         ended = np.isin(tokens, eos)
@@ -178,7 +182,8 @@ def _token_by_token(decoder, token_ids, padding_mask, limit, options, eos, rows,
     return [ids[i, width:width + lengths[i]].tolist() for i in range(len(rows))]
 
 
-def _check_stream(stream, prompts, options):
+def check_stream(stream, prompts, options):
+    """Refuse a `stream` that cannot be served."""
     if not callable(stream):
         raise TypeError(f"`stream` must be a function of one piece. Received: {stream!r}.")
     if len(prompts) != 1 or options.num_beams != 1:
@@ -196,10 +201,9 @@ def _check_ids(decoder, prompts, options):
         if context is not None and len(prompt) > context:
             raise ValueError(f"A prompt must fit into max_sequence_length={context} tokens. "
                              f"Received: {len(prompt)} tokens in prompt {row}; shorten it.")
-    named = options.eos_ids() + (options.pad_token_id,)
-    if max(named) >= vocabulary:
-        raise ValueError("`eos_token_id` and `pad_token_id` must be below vocabulary_size="
-                         f"{vocabulary}. Received: {max(named)}.")
+    if max(options.named_ids()) >= vocabulary:
+        raise ValueError(f"`eos_token_id`, `pad_token_id` and the like must be below vocabulary_size={vocabulary}. "
+                         f"Received: {max(options.named_ids())}.")
 
 
 def _emit(stream, piece):

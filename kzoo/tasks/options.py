@@ -27,6 +27,8 @@ class GenerationOptions(Config):
         stop: texts that end a continuation. The returned text ends before the stop text; returned ids hold the token
             that completed it.
         eos_token_id: id or ids that end a row; None = the tokenizer's; () = none.
+        forced_eos_token_id: id of the last token of a row that does not end before; None = none.
+        suppress_tokens: ids that are never generated.
         pad_token_id: fills the left of shorter prompts; it is masked, so any id serves.
 
     Raises: ValueError or TypeError naming the option; a warning for an option that has no effect.
@@ -43,6 +45,8 @@ class GenerationOptions(Config):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     eos_token_id: int | tuple[int, ...] | None = None
+    forced_eos_token_id: int | None = None
+    suppress_tokens: tuple[int, ...] = ()
     pad_token_id: int = 0
 
     def __post_init__(self):
@@ -70,6 +74,8 @@ class GenerationOptions(Config):
         self.require(self.seed is None or self.seed >= 0, "seed", "must be at least 0, or None")
         self.require(all(self.stop), "stop", "must hold texts of at least one character")
         self.require(all(token_id >= 0 for token_id in self.eos_ids()), "eos_token_id", "must be at least 0")
+        self.require((self.forced_eos_token_id or 0) >= 0, "forced_eos_token_id", "must be at least 0, or None")
+        self.require(all(token_id >= 0 for token_id in self.suppress_tokens), "suppress_tokens", "must be at least 0")
         self.require(self.pad_token_id >= 0, "pad_token_id", "must be at least 0")
         self._warn_without_effect()
 
@@ -79,6 +85,11 @@ class GenerationOptions(Config):
         if eos is None:
             eos = getattr(tokenizer, "eos_id", None)
         return () if eos is None else eos if isinstance(eos, tuple) else (eos,)
+
+    def named_ids(self):
+        """Every id that an option names."""
+        forced = () if self.forced_eos_token_id is None else (self.forced_eos_token_id,)
+        return (*self.eos_ids(), *forced, *self.suppress_tokens, self.pad_token_id)
 
     def _warn_without_effect(self):
         idle = [] if self.do_sample else [(name, "do_sample=True") for name in ("temperature", "top_k", "top_p")]

@@ -11,10 +11,15 @@ class Prompts(NamedTuple):
     single: bool
 
 
-def read_inputs(inputs, tokenizer):
-    """A text, a list of texts, token ids, or a list or array of rows of token ids, as `Prompts`."""
+def read_inputs(inputs, tokenizer, encode=None):
+    """A text, a list of texts, token ids, or a list or array of rows of token ids, as `Prompts`.
+
+    Args:
+        encode: function (tokenizer, text) -> ids; None encodes what is to be continued, without an end.
+    """
+    encode = encode or _encode
     if isinstance(inputs, str):
-        return Prompts([_encode(tokenizer, inputs)], [inputs], True)
+        return Prompts([encode(tokenizer, inputs)], [inputs], True)
     if isinstance(inputs, (bytes, dict, set)) or not hasattr(inputs, "__len__"):
         raise TypeError("`inputs` must be a text, a list of texts, token ids, or a list of lists of token ids. "
                         f"Received: {type(inputs).__name__}.")
@@ -28,30 +33,34 @@ def read_inputs(inputs, tokenizer):
         raise ValueError("`inputs` is empty: pass at least one prompt.")
     inputs = list(inputs)
     if all(isinstance(each, str) for each in inputs):
-        return Prompts([_encode(tokenizer, each) for each in inputs], inputs, False)
+        return Prompts([encode(tokenizer, each) for each in inputs], inputs, False)
     if all(_is_id(each) for each in inputs):
         return Prompts([inputs], None, True)
     return Prompts(inputs, None, False)
 
 
-def with_tokens(prompts, tokenizer=None):
+def with_tokens(prompts, tokenizer=None, what="Prompt"):
     """Rows of plain ints; an empty row becomes the token that begins a text.
+
+    Args:
+        tokenizer: knows that token; None where there is none.
+        what: a row is called in errors.
 
     Raises: ValueError for an empty prompt without such a token, TypeError for what is no list of ids.
     """
     rows = []
     for row, prompt in enumerate(prompts):
         if isinstance(prompt, (str, bytes, dict)) or not hasattr(prompt, "__len__"):
-            raise TypeError(f"Prompt {row} must be a list of token ids, like all the others. Received: {prompt!r}.")
+            raise TypeError(f"{what} {row} must be a list of token ids, like all the others. Received: {prompt!r}.")
         prompt = np.asarray(prompt).tolist() if hasattr(prompt, "__array__") else list(prompt)
         wrong = next((each for each in prompt if not _is_id(each)), None)
         if wrong is not None:
-            raise TypeError(f"Token ids must be integers. Received: {wrong!r} in prompt {row}.")
+            raise TypeError(f"Token ids must be integers. Received: {wrong!r} in {what.lower()} {row}.")
         if not prompt:
             begin = getattr(tokenizer, "bos_id", None)
             if begin is None:
-                raise ValueError(f"Prompt {row} is empty, and there is no beginning-of-sequence token to start from: "
-                                 "pass at least one token.")
+                reason = ", and there is no beginning-of-sequence token to start from" if what == "Prompt" else ""
+                raise ValueError(f"{what} {row} is empty{reason}: pass at least one token.")
             prompt = [begin]
         rows.append([int(each) for each in prompt])
     return rows
@@ -84,6 +93,14 @@ def together(lengths, max_new_tokens, context=None):
             cut.setdefault(length, []).append(row)
     groups = [(free, max_new_tokens)] if free else []
     return groups + [(rows, context - length) for length, rows in sorted(cut.items())]
+
+
+def round_up(number, smallest):
+    """The next of `smallest` times a power of two: sizes that repeat, for what is compiled for each."""
+    size = smallest
+    while size < number:
+        size *= 2
+    return size
 
 
 def _encode(tokenizer, text):

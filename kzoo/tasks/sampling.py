@@ -1,7 +1,8 @@
 """From logits to the next token: penalties, temperature, top-k, top-p, and the draw. Numpy only.
 
-The order is that of Hugging Face: repetition penalty, minimum length, temperature, top-k, top-p. The vocabulary is
-never sorted: a partition finds the k-th largest, and only tokens that can be in the nucleus are ordered.
+The order is that of Hugging Face: repetition penalty, bans and minimum length, forced end, temperature, top-k, top-p.
+The vocabulary is never sorted: a partition finds the k-th largest, and only tokens that can be in the nucleus are
+ordered.
 """
 import numpy as np
 
@@ -35,7 +36,28 @@ def check_finite(best):
                           "The weights are damaged, or a precision too low for this model was used.")
 
 
-def adjust(scores, histories, repetition_penalty=1.0, banned=()):
+def restrict(scores, histories, length, limit, options, eos):
+    """What the options leave of the scores of one step.
+
+    Args:
+        scores: float32 (B, V), logits or log probabilities.
+        histories: function of no arguments to what `adjust` takes; called only where it matters.
+        length: number of new tokens so far.
+        limit: number of new tokens at which every row ends.
+        options: `GenerationOptions`.
+        eos: ids that end a row.
+
+    Returns: float32 (B, V); `scores` itself where nothing changes.
+    """
+    banned = (*options.suppress_tokens, *(eos if length < options.min_new_tokens else ()))
+    forced = options.forced_eos_token_id if length + 1 == limit else None
+    if not banned and forced is None and options.repetition_penalty == 1.0:
+        return scores
+    seen = histories() if options.repetition_penalty != 1.0 else ()
+    return adjust(scores, seen, options.repetition_penalty, banned, forced)
+
+
+def adjust(scores, histories, repetition_penalty=1.0, banned=(), forced=None):
     """A copy of `scores` with the repetition penalty applied and `banned` ids impossible.
 
     Args:
@@ -43,6 +65,7 @@ def adjust(scores, histories, repetition_penalty=1.0, banned=()):
         histories: B arrays of the token ids that a row holds so far, prompt included and padding excluded.
         repetition_penalty: see `GenerationOptions`.
         banned: ids, for example the end of sequence before the minimum length.
+        forced: the id that is certain, or None.
 
     Source: Keskar et al. 2019, section 4.1 (arXiv 1909.05858); negative scores are multiplied, as Hugging Face does.
     """
@@ -52,6 +75,9 @@ def adjust(scores, histories, repetition_penalty=1.0, banned=()):
             seen = row[history]
             row[history] = np.where(seen < 0, seen * repetition_penalty, seen / repetition_penalty)
     scores[:, list(banned)] = -np.inf
+    if forced is not None:
+        scores[:] = -np.inf
+        scores[:, forced] = 0.0
     return scores
 
 

@@ -9,32 +9,41 @@ import keras
 from kzoo.errors import CheckFailed
 from kzoo.files import write_atomic
 
-COLUMNS = ("step", "tokens", "learning_rate", "loss", "valid_loss")
+COLUMNS = ("step", "tokens", "learning_rate", "loss", "valid_loss")  # and what else the task measures
 
 
-def write_log(path, history):
-    """Rows of `history` as CSV. The whole file at once, so that a resumed run's log has no row twice."""
+def write_log(path, history, measures=()):
+    """Rows of `history` as CSV. The whole file at once, so that a resumed run's log has no row twice.
+
+    Args:
+        measures: what a validation measures besides the loss.
+    """
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    columns = (*COLUMNS, *(f"valid_{name}" for name in measures))
+    writer.writerow(columns)
     for row in history:
-        writer.writerow(["" if row[name] is None else row[name] for name in COLUMNS])
+        writer.writerow(["" if row[name] is None else row[name] for name in columns])
     write_atomic(path, file.getvalue())
 
 
 class Speed:
-    """Tokens a second of the steps alone: compiling, validation and checkpoints do not count."""
+    """Tokens a second of the steps alone: compiling, validation and checkpoints do not count.
 
-    def __init__(self, tokens_per_step):
-        self.tokens_per_step = tokens_per_step
-        self._steps = self._seconds = 0
+    Args:
+        tokens: step -> how many tokens all steps up to it have read.
+    """
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+        self._tokens = self._seconds = 0
         self._first = self._last = None
 
     def pause(self):
         """Close the present stretch of steps."""
         if self._first is not None:
-            self._steps += self._last[0] - self._first[0]
-            self._seconds += self._last[1] - self._first[1]
+            tokens, seconds = self._stretch()
+            self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
         self._first = self._last = None
 
     def step(self, step):
@@ -44,10 +53,15 @@ class Speed:
 
     def tokens_per_second(self):
         """None before there are two steps."""
-        steps, seconds = self._steps, self._seconds
+        tokens, seconds = self._tokens, self._seconds
         if self._first is not None:
-            steps, seconds = steps + self._last[0] - self._first[0], seconds + self._last[1] - self._first[1]
-        return steps * self.tokens_per_step / seconds if seconds else None
+            more = self._stretch()
+            tokens, seconds = tokens + more[0], seconds + more[1]
+        return tokens / seconds if seconds else None
+
+    def _stretch(self):
+        """(tokens, seconds) since the last pause."""
+        return self.tokens(self._last[0]) - self.tokens(self._first[0]), self._last[1] - self._first[1]
 
 
 class ShowProgress(keras.callbacks.Callback):
@@ -58,12 +72,14 @@ class ShowProgress(keras.callbacks.Callback):
         speed: a `Speed`.
         interval: steps in an epoch of `fit`.
         batches_per_step: of gradient accumulation.
+        loss: the logs of `fit` -> the training loss.
     """
 
     async_safe = True  # lets Keras run ahead of the device instead of waiting for every loss
 
-    def __init__(self, progress, speed, interval, batches_per_step):
+    def __init__(self, progress, speed, interval, batches_per_step, loss=lambda logs: logs["loss"]):
         super().__init__()
+        self.loss = loss
         self.progress = progress
         self.speed = speed
         self.interval = interval
@@ -81,7 +97,7 @@ class ShowProgress(keras.callbacks.Callback):
             self._started = True
             self.progress.start_clock(step)
         elif self.progress.due():
-            self.progress.update(step, describe(logs, self.speed.tokens_per_second()))
+            self.progress.update(step, describe({"loss": self.loss(logs)}, self.speed.tokens_per_second()))
 
     def on_epoch_end(self, epoch, logs=None):
         self.speed.pause()
@@ -94,25 +110,31 @@ class EndInterval(keras.callbacks.Callback):
         steps, interval: of the run; the last interval may be shorter.
         history: list of row dicts, extended in place.
         learning_rate: step -> learning rate.
-        tokens_per_step: read by one optimizer step.
-        validate: () -> loss, or None.
-        save: (step, history) -> None, the checkpoint.
+        loss: the logs of `fit` -> the training loss.
+        tokens: step -> how many tokens all steps up to it have read.
+        validate: () -> dict of `loss` and the task's measures; or None.
+        measures: their names.
+        save: history -> None, the checkpoint.
+        should_stop: history -> whether training ends here.
         log: path of the CSV file.
         events: an `EventFile`, or None.
         progress: an open `Progress`.
         speed: a `Speed`.
     """
 
-    def __init__(self, steps, interval, history, learning_rate, tokens_per_step, validate, save, log, events, progress,
-                 speed):
+    def __init__(self, steps, interval, history, learning_rate, loss, tokens, validate, measures, save, should_stop,
+                 log, events, progress, speed):
         super().__init__()
         self.steps = steps
         self.interval = interval
         self.history = history
         self.learning_rate = learning_rate
-        self.tokens_per_step = tokens_per_step
+        self.loss = loss
+        self.tokens = tokens
         self.validate = validate
+        self.measures = measures
         self.save = save
+        self.should_stop = should_stop
         self.log = log
         self.events = events
         self.progress = progress
@@ -120,27 +142,33 @@ class EndInterval(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         step = min((epoch + 1) * self.interval, self.steps)
-        loss = logs["loss"]
+        loss = self.loss(logs)
         if not math.isfinite(loss):
             raise CheckFailed(f"The training loss is {loss} at step {step}: training has diverged. Use a lower "
                               "learning rate, a longer warm-up or gradient clipping.")
-        valid_loss = self.validate() if self.validate else None
-        row = dict(zip(COLUMNS, (step, step * self.tokens_per_step, self.learning_rate(step - 1), loss, valid_loss),
-                       strict=True))
+        valid = self.validate() if self.validate else dict.fromkeys(("loss", *self.measures))
+        row = {"step": step, "tokens": self.tokens(step), "learning_rate": self.learning_rate(step - 1), "loss": loss,
+               **{f"valid_{name}": valid[name] for name in ("loss", *self.measures)}}
         self.history.append(row)
-        self.save(step, self.history)
-        write_log(self.log, self.history)
+        self.save(self.history)
+        write_log(self.log, self.history, self.measures)
         rate = self.speed.tokens_per_second()
         if self.events:
-            self.events.scalars(step, {"loss": loss, "valid_loss": valid_loss, "learning_rate": row["learning_rate"],
-                                       "tokens_per_second": rate})
+            scalars = {name: value for name, value in row.items() if name not in ("step", "tokens")}
+            self.events.scalars(step, {**scalars, "tokens_per_second": rate})
         self.progress.note(self.progress.line(step, describe(row, rate)))
+        if self.should_stop(self.history):
+            self.model.stop_training = True
 
 
 def describe(logs, rate):
-    """`loss 1.234  valid 1.345  21.0k tokens/s`, of what is known."""
-    words = [f"{word} {logs[name]:.4f}" for name, word in (("loss", "loss"), ("valid_loss", "valid"))
-             if (logs or {}).get(name) is not None]
+    """`loss 1.234  valid 1.345  accuracy 0.8765  21.0k tokens/s`, of what is known."""
+    words = [f"{_word(name)} {value:.4f}" for name, value in (logs or {}).items()
+             if value is not None and (name == "loss" or name.startswith("valid_"))]
     if rate:
         words.append(f"{rate / 1000:,.1f}k tokens/s")
     return "  ".join(words)
+
+
+def _word(name):
+    return "valid" if name == "valid_loss" else name.removeprefix("valid_")

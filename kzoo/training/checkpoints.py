@@ -58,11 +58,17 @@ class Checkpoint:
                 raise ValueError(f"{self.path} does not fit the model: {name!r} is {row['dtype']} {row['shape']} "
                                  f"there and {wanted[0]} {wanted[1]} in the model.")
         for name, variable in variables.items():
-            begin, end = self._tensors[name]["data_offsets"]
-            with open(self.path, "rb") as file:
-                file.seek(self._start + begin)
-                data = file.read(end - begin)
-            variable.assign(np.frombuffer(data, _numpy_dtype(_dtype(variable))).reshape(variable.shape))
+            variable.assign(self.read(name))
+
+    def read(self, name):
+        """The array of one name."""
+        row = self._tensors[name]
+        begin, end = row["data_offsets"]
+        with open(self.path, "rb") as file:
+            file.seek(self._start + begin)
+            data = file.read(end - begin)
+        dtype = next(dtype for dtype, word in DTYPES.items() if word == row["dtype"])
+        return np.frombuffer(data, _numpy_dtype(dtype)).reshape(row["shape"])
 
 
 def save_checkpoint(folder, step, variables, metadata):
@@ -72,6 +78,14 @@ def save_checkpoint(folder, step, variables, metadata):
     """
     folder = pathlib.Path(folder)
     path = folder / f"step-{step:09d}.safetensors"
+    write_checkpoint(path, variables, metadata)
+    for old in _files(folder)[:-KEPT]:
+        old.unlink()
+    return path
+
+
+def write_checkpoint(path, variables, metadata):
+    """Write name -> Keras variable and a dict of plain values to a file that is complete or absent."""
     partial = path.with_suffix(".partial")
     header, offset = {"__metadata__": {"format": "kzoo-checkpoint", "kzoo": json.dumps(metadata)}}, 0
     for name, variable in variables.items():
@@ -93,10 +107,7 @@ def save_checkpoint(folder, step, variables, metadata):
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
-    _flush_folder(folder)
-    for old in _files(folder)[:-KEPT]:
-        old.unlink()
-    return path
+    _flush_folder(path.parent)
 
 
 def latest_checkpoint(folder):

@@ -5,11 +5,9 @@ import keras
 import numpy as np
 
 from kzoo.checkpoint import variables_by_path
-from kzoo.evaluation import WindowScorer, metrics
 from kzoo.training.callbacks import EndInterval, ShowProgress, Speed, write_log
 from kzoo.training.checkpoints import latest_checkpoint, save_checkpoint
 from kzoo.training.event_file import EventFile
-from kzoo.training.losses import TokenCrossEntropy
 from kzoo.training.optimizer import (
     choose_jit,
     make_optimizer,
@@ -19,17 +17,17 @@ from kzoo.training.optimizer import (
 )
 from kzoo.training.progress import Progress, note
 from kzoo.training.run_folder import CHECKPOINTS, LOG
-from kzoo.training.token_windows import make_dataset
+from kzoo.training.selection import Selection
 
 
-def fit(model, corpus, options, folder, identity, logdir=None):
+def fit(model, data, options, folder, identity, logdir=None):
     """Train from the last checkpoint in `folder`, or from the start, to the last step.
 
     An epoch of Keras is an interval of the run: `interval` optimizer steps, then validation, checkpoint, logs.
 
     Args:
         model: a built task model.
-        corpus: `Corpus`.
+        data: the task's `TaskData`.
         options: resolved `TrainOptions`.
         folder: of the run.
         identity: plain values that travel in the checkpoints.
@@ -38,50 +36,60 @@ def fit(model, corpus, options, folder, identity, logdir=None):
     Returns: dict of results, for training.json.
     """
     started = time.monotonic()
-    jit, reason = choose_jit(options.jit, options.steps, options.deterministic)
+    jit, reason = choose_jit(options.jit, options.steps, options.deterministic, data.num_shapes)
     note(reason)
     if options.deterministic:
         require_determinism()
     optimizer = make_optimizer(options, model.trainable_variables)
     state = _state(model, optimizer)
     step, history = _restore(folder / CHECKPOINTS, state, identity)
-    write_log(folder / LOG, history)  # drops rows that an interrupted process wrote after its checkpoint
-    scorer = WindowScorer(model, corpus.sequence_length) if corpus.valid is not None else None
-    model.compile(optimizer=optimizer, loss=TokenCrossEntropy(options.label_smoothing), jit_compile=jit,
+    write_log(folder / LOG, history, data.measures)  # drops rows that an interrupted process wrote after its checkpoint
+    scorer = data.scorer(model)
+    model.compile(optimizer=optimizer, **data.compile_arguments(options.label_smoothing), jit_compile=jit,
                   auto_scale_loss=False,  # the optimizer does it already
-                  steps_per_execution=steps_per_execution(options, model.count_params(), corpus.sequence_length))
+                  steps_per_execution=steps_per_execution(options, model.count_params(), data.largest_batch))
+    selection = Selection(folder / CHECKPOINTS, options, data.metric, variables_by_path(model))
+    batches_per_step = options.gradient_accumulation
 
     def validate():
-        nats, count = scorer.score(corpus.valid, options.validation_tokens)
-        return nats / count
+        return scorer.score(options.validation_tokens or data.validation_tokens)
 
-    def save(step, history):
+    def save(history):
+        step = history[-1]["step"]
+        selection.save(history)  # before the checkpoint, from which a resumed run takes it that they are there
         save_checkpoint(folder / CHECKPOINTS, step, state, {
-            "step": step, "batches": step * options.gradient_accumulation, "identity": identity, "history": history})
+            "step": step, "batches": step * batches_per_step, "identity": identity, "history": history})
 
     schedule = make_schedule(options)
-    windows = corpus.windows(options)
-    batches_per_step = options.gradient_accumulation
-    tokens_per_step = batches_per_step * options.batch_size * corpus.sequence_length
-    speed = Speed(tokens_per_step)
+    speed = Speed(data.tokens)
     events = EventFile(logdir, step) if logdir else None
     with Progress("training", options.steps, "steps", step) as progress:
         callbacks = [
-            ShowProgress(progress, speed, options.interval, batches_per_step),
-            EndInterval(options.steps, options.interval, history, lambda done: _number(schedule(done)), tokens_per_step,
-                        validate if scorer else None, save, folder / LOG, events, progress, speed)]
+            ShowProgress(progress, speed, options.interval, batches_per_step, data.reported_loss),
+            EndInterval(options.steps, options.interval, history, lambda done: _number(schedule(done)),
+                        data.reported_loss, data.tokens, validate if scorer else None, data.measures, save,
+                        selection.should_stop, folder / LOG, events, progress, speed)]
         for begin, end, length in _stretches(step, options.steps, options.interval):
+            if selection.should_stop(history):
+                break
             first = begin // options.interval
-            model.fit(make_dataset(windows, begin * batches_per_step, end * batches_per_step), shuffle=False,
+            model.fit(data.dataset(begin * batches_per_step, end * batches_per_step), shuffle=False,
                       steps_per_epoch=length * batches_per_step, initial_epoch=first,
                       epochs=first + (end - begin) // length, callbacks=callbacks, verbose=0)
     if events:
         events.close()
+    steps = history[-1]["step"]
+    if steps < options.steps:
+        note(f"Stopped at step {steps:,}: {options.patience} validations were no better than that of step "
+             f"{selection.best(history)['step']:,}.")
+    told = selection.finish(history, validate if scorer else None)
+    # The limit keeps a short run on a large text from spending longer on its validation than on its training.
+    limit = data.validation_tokens and max(options.validation_tokens or data.validation_tokens, data.tokens(steps))
+    if model.newly_initialized:
+        told["newly_initialized"] = list(model.newly_initialized)
     return {
-        "steps": options.steps, "parameters": model.count_params(), "loss": history[-1]["loss"],
-        "valid": _last_validation(scorer, corpus, max(options.validation_tokens, options.steps * tokens_per_step),
-                                  model.tokenizer),
-        "jit": jit, "seconds": round(time.monotonic() - started, 1),
+        "steps": steps, "parameters": model.count_params(), "loss": history[-1]["loss"], **told,
+        "valid": _last_validation(scorer, limit), "jit": jit, "seconds": round(time.monotonic() - started, 1),
         "tokens_per_second": speed.tokens_per_second() and round(speed.tokens_per_second()), "history": history}
 
 
@@ -118,16 +126,12 @@ def _restore(folder, state, identity):
     return checkpoint.metadata["step"], checkpoint.metadata["history"]
 
 
-def _last_validation(scorer, corpus, max_tokens, tokenizer):
-    """The metrics of `kzoo.evaluate` over all that is held out, or about `max_tokens` of it.
-
-    The limit keeps a short run on a large text from spending longer on its validation than on its training.
-    """
+def _last_validation(scorer, max_tokens):
+    """What is worth keeping of a last validation, over all that is held out, or about `max_tokens` of it."""
     if scorer is None:
         return None
-    with Progress("validating", len(corpus.valid) - 1, "tokens") as progress:
-        nats, count = scorer.score(corpus.valid, max_tokens, report=progress.update)
-    return metrics(nats, count, corpus.valid, corpus.valid_characters, tokenizer)
+    with Progress("validating", scorer.tokens, "tokens") as progress:
+        return scorer.results(max_tokens, report=progress.update)
 
 
 def _number(tensor):

@@ -5,9 +5,9 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("kzoo")
 class TokenCrossEntropy(keras.losses.Loss):
-    """Mean cross-entropy of the target tokens, in nats, computed in float32.
+    """Mean cross-entropy of the target classes, tokens or labels, in nats, computed in float32.
 
-    With smoothing e the target is (1 - e) on the right token plus e / V on every token.
+    With smoothing e the target is (1 - e) on the right class plus e / V on every class.
 
     Args:
         label_smoothing: e, 0 to 1.
@@ -20,13 +20,76 @@ class TokenCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def call(self, targets, logits):
-        """int (B, T) and (B, T, V) -> (B, T)."""
+        """int (B, ...) and (B, ..., V) -> (B, ...)."""
         logits = ops.cast(logits, "float32")
         right = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
         if not self.label_smoothing:
             return right
-        every = ops.logsumexp(logits, axis=-1) - ops.mean(logits, axis=-1)  # the mean over the vocabulary
-        return (1 - self.label_smoothing) * right + self.label_smoothing * every
+        # The mean over all classes is `right` + the right logit - the mean logit: no second softmax over V.
+        logit = ops.take_along_axis(logits, ops.expand_dims(ops.cast(targets, "int32"), -1), axis=-1)[..., 0]
+        return right + self.label_smoothing * (logit - ops.mean(logits, axis=-1))
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+class WeightedCrossEntropy(TokenCrossEntropy):
+    """The sum of weight times cross-entropy, for batches whose weights are those of a mean already.
+
+    Args:
+        label_smoothing: see `TokenCrossEntropy`.
+        told: a `WeightedMean` that is told of every batch.
+    """
+
+    def __init__(self, label_smoothing, told):
+        super().__init__(label_smoothing, name="weighted_cross_entropy")
+        self.told = told
+
+    def __call__(self, targets, logits, sample_weight):
+        weights = ops.cast(sample_weight, "float32")
+        total = ops.sum(self.call(targets, logits) * weights)
+        self.told.add(total, ops.sum(weights))
+        return total
+
+
+class WeightedMean(keras.metrics.Metric):
+    """The sum of weight times loss over the sum of weights, of all batches together.
+
+    Keras itself tells the mean over batches by their number of rows, which is another thing where batches differ. The
+    loss hands over what it has computed: over a large vocabulary it would be dear to do so twice.
+    """
+
+    def __init__(self, name="weighted_loss"):
+        super().__init__(name=name)
+        self._sum = self.add_weight(name="sum", shape=(), initializer="zeros")
+        self._weights = self.add_weight(name="weights", shape=(), initializer="zeros")
+
+    def add(self, total, weights):
+        """Add a batch: its weighted losses, and its weights, each summed."""
+        self._sum.assign_add(total)
+        self._weights.assign_add(weights)
+
+    def update_state(self, *batch, **options):
+        """Keras calls this for every batch; the loss has done it."""
+
+    def result(self):
+        return ops.divide_no_nan(self._sum, self._weights)
+
+
+def weighted_arguments(label_smoothing):
+    """Arguments of `model.compile` for batches whose weights are those of a mean already; told as "weighted_loss"."""
+    told = WeightedMean()
+    return {"loss": WeightedCrossEntropy(label_smoothing, told), "weighted_metrics": [told]}
+
+
+def class_sums(logits, targets, weights):
+    """What a validation adds up, as one tensor (3,): weighted losses, weights, weights of targets that are right.
+
+    Args:
+        logits: (B, ..., V).
+        targets: int (B, ...).
+        weights: float32 (B, ...).
+    """
+    losses = TokenCrossEntropy().call(targets, logits)
+    right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(targets, "int32")), "float32")
+    return ops.stack([ops.sum(losses * weights), ops.sum(weights), ops.sum(right * weights)])

@@ -29,7 +29,7 @@ def make_optimizer(options, variables):
     accumulate = options.gradient_accumulation
     optimizer = keras.optimizers.AdamW(
         make_schedule(options, accumulate), weight_decay=options.weight_decay, beta_1=options.beta_1,
-        beta_2=options.beta_2, epsilon=1e-8, global_clipnorm=options.clip_norm or None,
+        beta_2=options.beta_2, epsilon=options.adam_epsilon, global_clipnorm=options.clip_norm or None,
         gradient_accumulation_steps=accumulate if accumulate > 1 else None)
     optimizer.exclude_from_weight_decay([variable for variable in variables if len(variable.shape) < 2])
     if options.mixed_precision == "float16":
@@ -41,16 +41,17 @@ def make_optimizer(options, variables):
 def make_schedule(options, batches_per_step=1):
     """The learning rate as a function of the optimizer step, or of the batch where a step has several."""
     return WarmupSchedule(options.schedule, options.learning_rate, options.min_learning_rate, options.warmup_steps,
-                          options.steps, batches_per_step)
+                          options.steps, batches_per_step, options.initial_learning_rate)
 
 
-def choose_jit(jit, steps, deterministic=False):
+def choose_jit(jit, steps, deterministic=False, shapes=1):
     """(whether to compile the step with XLA, one line that says so and why).
 
     Args:
         jit: "auto", "on" or "off".
         steps: of the whole run, so that a resumed one computes as it began.
         deterministic: Keras does not compile TensorFlow's steps in its deterministic mode.
+        shapes: how many shapes batches have; each is compiled.
     """
     backend = keras.backend.backend()
     device = "GPU" if gpu_available() else "CPU"
@@ -60,12 +61,12 @@ def choose_jit(jit, steps, deterministic=False):
         return jit == "on", f"XLA: {jit}, as asked for ({backend} on the {device})."
     if backend == "jax":
         return True, f"XLA: on; JAX is slow without it ({device})."
-    if device == "CPU" and steps < STEPS_WORTH_COMPILING:
+    if device == "CPU" and steps < STEPS_WORTH_COMPILING * shapes:
         return False, f"XLA: off; compiling takes longer than it saves in {steps} steps on the CPU (--jit on does it)."
     return True, f"XLA: on; {backend}'s steps on the {device} are faster with it, after some seconds of compiling."
 
 
-def steps_per_execution(options, parameters, sequence_length):
+def steps_per_execution(options, parameters, tokens):
     """How many batches Keras hands to the backend at a time.
 
     Small models gain a twentieth when the loop over batches runs in the backend. Large ones would keep the progress
@@ -74,9 +75,9 @@ def steps_per_execution(options, parameters, sequence_length):
     Args:
         options: resolved `TrainOptions`.
         parameters: of the model.
-        sequence_length: T.
+        tokens: in the largest batch.
     """
-    work = 6 * parameters * options.batch_size * sequence_length  # floating-point operations of a batch, about
+    work = 6 * parameters * tokens  # floating-point operations of a batch, about
     most = min(LONGEST_EXECUTION, WORK_OF_EXECUTION // work)
     batches = math.gcd(options.interval, options.steps % options.interval) * options.gradient_accumulation
     return max((count for count in range(1, most + 1) if batches % count == 0), default=1)

@@ -3,8 +3,8 @@
     training.json       the options, the data and, when finished, the results
     log.csv             one row an interval
     tokenizer files     in Hugging Face's form
-    tokens/             the encoded text; removed when finished
-    checkpoints/        the last two; removed when finished
+    tokens/             the encoded data; removed when finished
+    checkpoints/        the last two, and weights that may be needed at the end; removed when finished
     config.json  model.safetensors     the trained model, when finished
 
 It is prepared under a temporary name and renamed, so a folder that is there can be trained in or resumed.
@@ -40,16 +40,15 @@ def check_out(out, resume, overwrite):
     return resume and out.exists()
 
 
-def prepare(folder, identity, options, text, valid_text):
+def prepare(folder, identity, options, files):
     """Make the folder's record, from which a run starts or is resumed.
 
     Args:
         identity: what a resumed run must give again.
         options: resolved `TrainOptions`.
-        text, valid_text: `Text`; the latter may be None.
+        files: {"data": names of files, "valid": the same or None}.
     """
     (folder / CHECKPOINTS).mkdir()
-    files = {"data": list(map(str, text.paths)), "valid": valid_text and list(map(str, valid_text.paths))}
     write_json(folder / RECORD, {"format": FORMAT, "kzoo": kzoo.__version__, "state": "running", "identity": identity,
                                  "resolved": options.to_dict(), "files": files})
 

@@ -6,13 +6,16 @@ import os
 import pathlib
 import random
 
-from kzoo.registry import get_preset, get_task_class
-from kzoo.saving import check_vocabulary, create, load
+from kzoo.files import read_json
+from kzoo.hugging_face import find_layout, read_settings
+from kzoo.registry import families, get_preset, get_task_class
+from kzoo.saving import check_vocabulary, create, load, special_ids
 from kzoo.tokenizers import KINDS, Tokenizer, load_tokenizer, train_tokenizer
 from kzoo.training.options import parse_overrides
-from kzoo.training.text_files import read_pieces
 
 SAMPLE = 10**8  # characters that a tokenizer is trained on; more take minutes and change little
+# Task -> the kind of tokenizer that is trained for it: with the special tokens it needs. For the others wordpiece.
+TOKENIZERS = {"text-generation": "byte-bpe", "translation": "sentencepiece", "summarization": "sentencepiece"}
 
 
 class ModelSource:
@@ -24,13 +27,20 @@ class ModelSource:
         overrides: config fields, for a preset.
         precision: "float16", "bfloat16" or None.
 
+    Attributes:
+        name: what it is, in words.
+        config: the model's; of a folder only after `open`.
+        tokenizer: the model's own, or None.
+        labels: of the model, or None.
+
     Raises: ValueError, TypeError or OSError for anything unknown or inconsistent, before any work.
     """
 
     def __init__(self, model, task, overrides, precision):
         self.task = task
         self._dtype = f"mixed_{precision}" if precision else None
-        self._preset = self._model = None
+        self._preset = self._folder = self._model = None
+        self.tokenizer = self.labels = self.config = None
         if isinstance(model, (str, os.PathLike)) and not _is_folder(model):
             family, row = get_preset(str(model))
             get_task_class(task, family)
@@ -38,45 +48,66 @@ class ModelSource:
             self._preset = str(model)
             self.overrides = parse_overrides(family.config, overrides)
             self.config = row.config.replace(**self.overrides)
-            self.tokenizer = None
             return
         if overrides:
             raise ValueError("`overrides` change the config of a preset; a trained model keeps the one it has.")
         if isinstance(model, (str, os.PathLike)):
             self.name = f"folder {pathlib.Path(model).resolve()}"
-            model = load(model, task=task, dtype=self._dtype)
-        else:
-            if not hasattr(model, "config") or not hasattr(model, "task"):
-                raise TypeError("`model` must be the name of a preset, a folder, or a kzoo model. "
-                                f"Received: {type(model).__name__}.")
-            if precision and model.dtype_policy.name != self._dtype:
-                raise ValueError("`mixed_precision` is decided when a model is made: give a preset or a folder, or "
-                                 f"make the model with dtype={self._dtype!r}.")
-            if model.task != task:
-                raise ValueError(f"The model's task is {model.task!r}, not {task!r}.")
-            self.name = f"object {type(model).__name__}"
+            self._folder = model
+            return
+        if not hasattr(model, "config") or not hasattr(model, "task"):
+            raise TypeError("`model` must be the name of a preset, a folder, or a kzoo model. "
+                            f"Received: {type(model).__name__}.")
+        if precision and model.dtype_policy.name != self._dtype:
+            raise ValueError("`mixed_precision` is decided when a model is made: give a preset or a folder, or "
+                             f"make the model with dtype={self._dtype!r}.")
+        if model.task != task:
+            raise ValueError(f"The model's task is {model.task!r}, not {task!r}.")
+        self.name = f"object {type(model).__name__}"
+        self._use(model)
+
+    def open(self, labels, seed):
+        """Load a folder. A head that it does not hold is drawn from `seed`.
+
+        Args:
+            labels: of the data, or None where the task has none. A model that knows them all keeps its own; one that
+                does not gets a new head.
+        """
+        self.labels = labels
+        if self._folder is not None:
+            with seeded(seed):
+                saved = saved_labels(self._folder, self.task) if labels is not None else None
+                known = saved is not None and set(labels) <= set(saved)
+                settings = {} if labels is None or known else {"labels": tuple(labels)}
+                self._use(load(self._folder, task=self.task, dtype=self._dtype, **settings))
+        if self._model is not None and labels is not None:
+            self.labels = tuple(self._model.labels)
+
+    def _use(self, model):
         self._model, self.config, self.tokenizer = model, model.config, model.tokenizer
 
     def size(self, tokenizer, sequence_length):
         """The config for a tokenizer and a window length, filled into a preset or checked against a model."""
         if self._preset:
-            changes = {}
-            if "vocabulary_size" not in self.overrides:
-                changes["vocabulary_size"] = tokenizer.vocabulary_size
-            if sequence_length and "max_sequence_length" not in self.overrides:
-                changes["max_sequence_length"] = sequence_length
-            self.config = self.config.replace(**changes)
+            changes = {"vocabulary_size": tokenizer.vocabulary_size, "max_sequence_length": sequence_length,
+                       **special_ids(tokenizer)}
+            self.config = self.config.replace(**{
+                name: value for name, value in changes.items()
+                if value is not None and name in self.config.field_names() and name not in self.overrides})
         check_vocabulary(self.config, tokenizer)
-        if sequence_length and sequence_length > self.config.max_sequence_length:
+        longest = getattr(self.config, "max_sequence_length", None)
+        if sequence_length and longest and sequence_length > longest:
             raise ValueError(f"`sequence_length` ({sequence_length}) must be at most the model's `max_sequence_length` "
-                             f"({self.config.max_sequence_length}).")
+                             f"({longest}).")
         return self.config
 
     def make(self, tokenizer, seed):
         """The model with its tokenizer; fresh weights and dropout are drawn from `seed`."""
         if self._preset:
             with seeded(seed):
-                self._model = create(self._preset, self.task, tokenizer, self._dtype, **self.config.to_dict())
+                settings = {} if self.labels is None else {"labels": tuple(self.labels)}
+                self._model = create(self._preset, self.task, tokenizer, self._dtype, **self.config.to_dict(),
+                                     **settings)
         self._model.tokenizer = tokenizer
         return self._model
 
@@ -95,8 +126,12 @@ class TokenizerSource:
 
     @classmethod
     def read(cls, tokenizer, vocabulary_size, model):
-        """From what was asked for: a kind, a path, a Tokenizer, or None for the model's own, else byte-bpe."""
-        tokenizer = tokenizer or model.tokenizer or "byte-bpe"
+        """From what was asked for: a kind, a path, a Tokenizer, or None for the model's own, else a kind for its task.
+
+        Args:
+            model: a ModelSource.
+        """
+        tokenizer = tokenizer or model.tokenizer or TOKENIZERS.get(model.task, "wordpiece")
         if isinstance(tokenizer, str) and tokenizer in KINDS:
             if vocabulary_size is not None and (type(vocabulary_size) is not int or vocabulary_size < 2):
                 raise ValueError("`vocabulary_size` must be a whole number of at least 2. "
@@ -118,11 +153,15 @@ class TokenizerSource:
             return {"fingerprint": self.tokenizer.fingerprint}
         return {"kind": self.kind, "vocabulary_size": self.vocabulary_size}
 
-    def make(self, text):
-        """The tokenizer, trained on `text` where it has to be: on all of it for characters, else on an even sample."""
-        stride = 1 if self.kind == "character" else -(-text.characters // SAMPLE)
+    def make(self, data):
+        """The tokenizer, trained on the data where it has to be: on all of it for characters, else on an even sample.
+
+        Args:
+            data: a `TextData` or `TableData`.
+        """
+        stride = 1 if self.kind == "character" else -(-data.characters // SAMPLE)
         return self.tokenizer or train_tokenizer(
-            self.kind, itertools.islice(read_pieces(text), 0, None, stride), self.vocabulary_size)
+            self.kind, itertools.islice(data.pieces(), 0, None, stride), self.vocabulary_size)
 
 
 @contextlib.contextmanager
@@ -134,6 +173,20 @@ def seeded(seed):
         yield
     finally:
         random.setstate(state)
+
+
+def saved_labels(folder, task):
+    """The labels of the head that a folder holds for `task`, or None where it holds none, or is no model."""
+    try:
+        values = read_json(pathlib.Path(folder) / "config.json")
+        if "kzoo" in values:
+            task_there, settings = values["kzoo"]["task"], values["kzoo"].get("settings", {})
+        else:
+            task_there = find_layout(families(), values)[1].saved_task(values)
+            settings = read_settings(values, ("labels",))
+        return tuple(settings["labels"]) if task_there == task else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # `load` says what is wrong with it
 
 
 def _is_folder(model):

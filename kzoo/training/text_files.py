@@ -42,7 +42,7 @@ def check_text(paths):
     Raises: ValueError or OSError naming the file if it is missing, no file, empty, not UTF-8 (with the byte and the
         line), binary (holds a zero byte), or a damaged .gz or .xz.
     """
-    paths = _as_paths(paths)
+    paths = as_paths(paths)
     digest, characters = hashlib.sha256(), 0
     for path in paths:
         found = 0
@@ -53,6 +53,34 @@ def check_text(paths):
             raise ValueError(f"{path} is empty. Give a UTF-8 text file.")
         characters += found
     return Text(paths, characters, digest.hexdigest())
+
+
+def read_lines(path, digest=None):
+    """(number from 1, line without its end) of every line of a file, read a megabyte at a time.
+
+    Args:
+        path: UTF-8 text file; `.gz` and `.xz` are unpacked.
+        digest: a `hashlib` object that is fed the unpacked bytes.
+
+    Raises: as `check_text`, but for an empty file, which has no lines.
+    """
+    number, rest = 0, ""
+    for data, piece in _decoded(pathlib.Path(path)):
+        if digest is not None:
+            digest.update(data)
+        # Not `splitlines`, which also breaks at characters that editors do not count as line ends.
+        *lines, rest = (rest + piece).split("\n")
+        for line in lines:
+            number += 1
+            yield number, line.removesuffix("\r")
+    if rest:
+        yield number + 1, rest
+
+
+def file_kind(path):
+    """The ending that says what is in a file, for example ".csv", also of a packed one."""
+    path = pathlib.Path(path)
+    return (path.with_suffix("") if path.suffix in OPENERS else path).suffix.lower()
 
 
 def split_point(characters, held_out):
@@ -148,7 +176,8 @@ def _open(path):
         yield file
 
 
-def _as_paths(paths):
+def as_paths(paths):
+    """A tuple of paths from one or several. Raises ValueError for none, TypeError for something else than a path."""
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not paths:
         raise ValueError("No data file was given.")

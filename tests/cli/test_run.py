@@ -49,7 +49,8 @@ def test_options_are_passed_by_their_name(model, tmp_path):
 
 def test_every_generation_option_can_be_typed():
     typed = {name.replace("-", "_") for name in run.GENERATION} | {"stop"}
-    assert set(GenerationOptions.field_names()) - typed == {"eos_token_id", "pad_token_id"}  # the tokenizer's
+    ids = {"eos_token_id", "pad_token_id", "forced_eos_token_id", "suppress_tokens"}  # the tokenizer's or the model's
+    assert set(GenerationOptions.field_names()) - typed <= ids
 
 
 def test_standard_input_gives_a_text_a_line(model, tmp_path, capsys, monkeypatch):
@@ -84,11 +85,60 @@ def test_a_bundle_is_opened_in_the_runtime_asked_for(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out == "cba\n"
 
 
+class Answerer:
+    """A model of another task: a function of a list."""
+
+    def __init__(self, task, reply):
+        self.task, self.reply = task, reply
+
+    def __call__(self, inputs, **options):
+        return [self.reply(each, **options) for each in inputs]
+
+
 def test_other_tasks_answer_by_a_call():
-    class Classifier:
-        task = "text-classification"
+    model = Answerer("text-classification", lambda text, truncate=False: {"label": len(text), "cut": truncate})
+    assert run.answer(model, ["abc", "de"], {"truncate": True}) == [{"label": 3, "cut": True},
+                                                                    {"label": 2, "cut": True}]
 
-        def __call__(self, text):
-            return {"label": len(text)}
 
-    assert run.answer(Classifier(), ["abc", "de"], {}) == [{"label": 3}, {"label": 2}]
+@pytest.mark.parametrize("task, options, message", [
+    ("text-classification", {"num_beams": 2}, "--num-beams means nothing to a model of the task 'text-classification'"),
+    ("question-answering", {"top_k": 2}, "--top-k means nothing"),
+    ("text-generation", {"truncate": True}, "--truncate means nothing"),
+    ("token-classification", {"truncate": True}, "--truncate means nothing"),  # it reads all, in windows
+])
+def test_options_of_other_tasks_are_refused(task, options, message):
+    with pytest.raises(ValueError, match=message):
+        run.answer(Answerer(task, str.upper), ["abc"], options, "where" if task.startswith("question") else None)
+
+
+def test_the_options_are_those_of_the_task():
+    model = Answerer("fill-mask", lambda text, top_k: [[text] * top_k])
+    assert run.answer(model, ["a"], {"top_k": 2}) == [[["a", "a"]]]
+    model = Answerer("translation", lambda text, num_beams, truncate: (text, num_beams, truncate))
+    assert run.answer(model, ["a"], {"num_beams": 3, "truncate": True}) == [("a", 3, True)]
+
+
+def test_questions_need_a_context(replace, tmp_path, capsys):
+    replace("load", Answerer("question-answering", lambda row: {"answer": row["context"][:3], "score": 0.5,
+                                                                "start": 0, "end": 3}))
+    (tmp_path / "facts.txt").write_text("Ulm lies on the Danube.")
+    assert main(["run", str(tmp_path), "Where?", "--context", str(tmp_path / "facts.txt")]) == 0
+    assert capsys.readouterr().out == "Ulm  0.5000  0-3\n"
+    main(["run", str(tmp_path), "Where?", "--context", "Bonn lies on the Rhine.", "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["answer"]["answer"] == "Bon"
+    assert main(["run", str(tmp_path), "Where?"]) == 2
+    assert "needs --context" in capsys.readouterr().err
+
+
+def test_a_context_is_for_questions(model, tmp_path, capsys):
+    assert main(["run", str(tmp_path), "abc", "--context", "x"]) == 2
+    assert "--context is for models that answer questions" in capsys.readouterr().err
+
+
+def test_a_context_is_a_file_or_a_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="a.txt is not UTF-8"):
+        run.read_context(str(tmp_path / "a.txt"))
+    for text in ("Ulm. " * 999, "a\0b", "Ulm/Danube"):
+        assert run.read_context(text) == text

@@ -37,15 +37,25 @@ def test_every_option_is_passed_by_its_name(train, text_file):
              "batch-size": "3", "gradient-accumulation": "2", "learning-rate": "1e-3", "min-learning-rate": "1e-4",
              "warmup-steps": "5", "schedule": "cosine", "weight-decay": "0.1", "beta-1": "0.9", "beta-2": "0.99",
              "clip-norm": "1", "label-smoothing": "0.1", "mixed-precision": "bfloat16", "jit": "off", "interval": "7",
-             "validation-tokens": "101", "seed": "17", "logdir": "logs"}
-    status, (_, kwargs) = train("--deterministic", "--resume", "--overwrite", "--valid", text_file,
+             "validation-tokens": "101", "seed": "17", "logdir": "logs", "columns": "text=2,label=1",
+             "truncate": "start", "batch-tokens": "512", "length-buckets": "4", "initial-learning-rate": "1e-7",
+             "adam-epsilon": "1e-6", "class-weights": "balanced", "keep": "best", "average-checkpoints": "3",
+             "patience": "5"}
+    status, (_, kwargs) = train("--deterministic", "--resume", "--overwrite", "--skip-bad-rows", "--whole-words",
+                                "--valid", text_file,
                                 *(f"--{name}={value}" for name, value in words.items()))
     assert status == 0
     for name in ("steps", "seed", "warmup_steps", "vocabulary_size"):
         assert type(kwargs[name]) is int
     assert kwargs["learning_rate"] == 1e-3 and kwargs["mixed_precision"] == "bfloat16" and kwargs["steps"] == 11
     assert kwargs["deterministic"] and kwargs["resume"] and kwargs["overwrite"] and kwargs["valid"] == [text_file]
+    assert kwargs["columns"] == "text=2,label=1" and kwargs["truncate"] == "start" and kwargs["skip_bad_rows"]
     assert {name.replace("-", "_") for name in SETTINGS} - set(kwargs) == {"epochs"}
+
+
+def test_words_that_stand_for_a_number_or_a_side(train):
+    _, (_, kwargs) = train("--truncate", "--interval", "epoch")
+    assert (kwargs["truncate"], kwargs["interval"]) == ("end", "epoch")
 
 
 def test_every_training_option_can_be_typed():
@@ -68,6 +78,9 @@ def test_config_fields_are_passed_as_written(train):
     (["--set", "num_layers=2", "--set", "num_layers=3"], "--set names num_layers twice"),
     (["--data", "missing.txt"], "missing.txt does not exist"),
     (["--task", "text-generatoin"], "Did you mean 'text-generation'?"),
+    (["--interval", "epochs"], "argument --interval: must be a whole number of at least 1. Received: 'epochs'"),
+    (["--truncate", "middle"], "Unknown --truncate 'middle'"),
+    (["--keep", "bset"], "Unknown --keep 'bset'. Did you mean 'best'?"),
     (["--beta-2", "1"], "`beta_2` of TrainOptions must be below 1"),
 ])
 def test_bad_options_are_refused_before_any_work(train, capsys, words, message, text_file):

@@ -7,6 +7,8 @@ from keras import ops
 from kzoo.layers import (
     Attention,
     Causal,
+    Context,
+    DecoderCache,
     FeedForward,
     GrowingCache,
     LayerNormalization,
@@ -15,7 +17,7 @@ from kzoo.layers import (
     locate,
 )
 
-B, T, E, F, H, D = 2, 5, 6, 11, 2, 3
+B, T, S, E, F, H, D = 2, 5, 7, 6, 11, 2, 3
 rng = np.random.default_rng(9)
 x = rng.normal(size=(B, T, E)).astype("float32")
 POSITIONS = locate(np.zeros((B, T), "int32"))
@@ -101,3 +103,69 @@ def test_round_trip():
         again.build((B, T, E))
     again.set_weights(layer.get_weights())
     np.testing.assert_array_equal(array(again(x, POSITIONS)[0]), array(layer(x, POSITIONS)[0]))
+
+
+# With cross-attention.
+
+source = rng.normal(size=(B, S, E)).astype("float32")
+SOURCE_MASK = np.array([[True] * S, [True] * 4 + [False] * 3])
+
+
+def crossing(placement):
+    layer = TransformerBlock(Attention(H, D, E, mask=Causal()), FeedForward(F, E), LayerNormalization(0.1),
+                             LayerNormalization(0.2), placement, cross_attention=Attention(H, D, E, name="cross"),
+                             cross_attention_norm=LayerNormalization(0.3))
+    layer.build((B, T, E))
+    layer.set_weights([rng.normal(0, 0.4, size=weight.shape).astype("float32") for weight in layer.weights])
+    return layer
+
+
+def context_of(positions, hidden_states=source):
+    keys = locate(source, SOURCE_MASK)
+    return Context(hidden_states, positions._replace(key=keys.key, padding_mask=keys.padding_mask))
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
+def test_cross_attention_stands_between_the_two(placement):
+    layer, context = crossing(placement), context_of(POSITIONS)
+
+    def cross(x):
+        return layer.cross_attention(x, context.positions, None, source)[0]
+
+    if placement == "pre":
+        y = x + layer.attention(layer.attention_norm(x), POSITIONS)[0]
+        y = y + cross(layer.cross_attention_norm(y))
+        expected = y + layer.feed_forward(layer.feed_forward_norm(y))
+    else:
+        y = layer.attention_norm(x + layer.attention(x, POSITIONS)[0])
+        y = layer.cross_attention_norm(y + cross(y))
+        expected = layer.feed_forward_norm(y + layer.feed_forward(y))
+    result, cache = layer(x, POSITIONS, context=context)
+    assert cache is None
+    np.testing.assert_allclose(array(result), array(expected), atol=1e-5)
+    other = layer(x, POSITIONS, context=context_of(POSITIONS, source[::-1].copy()))[0]
+    assert np.abs(array(other) - array(result)).max() > 0.01
+
+
+def test_padding_of_the_context_is_not_seen():
+    layer, noise = crossing("pre"), source.copy()
+    noise[1, 4:] = 9
+    np.testing.assert_array_equal(array(layer(x, POSITIONS, context=context_of(POSITIONS))[0]),
+                                  array(layer(x, POSITIONS, context=context_of(POSITIONS, noise))[0]))
+    noise[1, 3] = 9
+    assert np.abs(array(layer(x, POSITIONS, context=context_of(POSITIONS))[0])
+                  - array(layer(x, POSITIONS, context=context_of(POSITIONS, noise))[0])).max() > 0.01
+
+
+def test_a_context_that_was_read_once_is_the_context():
+    layer = crossing("post")
+    expected = array(layer(x, POSITIONS, context=context_of(POSITIONS))[0])
+    read = layer.cross_attention.read_context(source, locate(source, SOURCE_MASK))
+    cache, results = DecoderCache(GrowingCache.empty(B, H, D, "float32"), read), []
+    for piece in (x[:, :3], x[:, 3:]):
+        positions = locate(piece, cache=cache.own)
+        result, cache = layer(piece, positions, cache, context_of(positions, None))
+        results.append(array(result))
+    assert int(cache.own.index) == T
+    np.testing.assert_array_equal(array(cache.context.keys), array(read.keys))
+    np.testing.assert_allclose(np.concatenate(results, axis=1), expected, atol=1e-5)

@@ -6,10 +6,14 @@ import pytest
 
 @pytest.fixture(scope="session")
 def redraw():
-    """A function that draws every weight of a model anew from N(0, 0.3), so that no offset is zero and no scale one."""
-    def redraw(model, seed=0):
+    """A function that draws every weight of a model anew from N(0, 0.3), so that no offset is zero and no scale one.
+
+    `scale` is the mean of the scales of norms. Around 0, one norm after another makes all tokens alike.
+    """
+    def redraw(model, seed=0, scale=0.0):
         rng = np.random.default_rng(seed)
-        model.set_weights([rng.normal(0, 0.3, weight.shape).astype("float32") for weight in model.weights])
+        model.set_weights([rng.normal(scale * (weight.name == "scale"), 0.3, weight.shape).astype("float32")
+                           for weight in model.weights])
         return model
 
     return redraw

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kzoo.models import Backbone, GPT2Backbone, GPT2Config
-from kzoo.models.base import check_inputs
+from kzoo.models.base import check_inputs, check_length
 
 CONFIG = GPT2Config(vocabulary_size=11, num_layers=2, num_heads=6, num_key_value_heads=3, hidden_dim=24,
                     max_sequence_length=7)
@@ -37,3 +37,12 @@ def test_caches_have_the_key_heads_of_the_config():
 def test_a_family_must_say_what_it_computes():
     with pytest.raises(NotImplementedError, match="Backbone must define `forward`"):
         Backbone(CONFIG).forward({})
+
+
+def test_rows_longer_than_the_model_are_refused_where_the_length_is_known():
+    check_length(np.zeros((2, 7)), 7)
+    check_length(keras.Input((None,)), 7)
+    with pytest.raises(ValueError, match="`token_ids` has 8 tokens a row; `max_sequence_length` is 7"):
+        check_length(np.zeros((2, 8)), 7)
+    with pytest.raises(ValueError, match="`encoder_token_ids` has 8 tokens a row"):
+        check_length(np.zeros((2, 8)), 7, "encoder_token_ids")

@@ -1,7 +1,9 @@
-"""The contract of every family and of the variants of its config.
+"""The contract of every family, of the variants of its config and of its tasks.
 
-A family takes part by a row in `VARIANTS`; what each task must do follows from the registry.
+Both take part by their rows in cases.py; what each must do follows from the registry.
 """
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -10,23 +12,30 @@ from keras import ops
 import kzoo
 from kzoo.backend import compile_function
 from kzoo.models import Backbone
-from kzoo.registry import families
-from kzoo.tasks.task import build_task
+from kzoo.models.encoder_decoder import EncoderDecoder
+from kzoo.registry import families, get_task_class
+from tests.models.cases import (
+    CASES,
+    DECODING,
+    GENERATING,
+    IDS,
+    LESSONS,
+    NORM_SCALES,
+    OUTPUTS,
+    POOLED,
+    SIZES,
+    VARIANTS,
+    B,
+    T,
+    alone,
+    fresh,
+    output_ids,
+    padded,
+    real_outputs,
+    streams,
+    whole,
+)
 
-B, T = 3, 11
-LENGTHS = (8, 11, 5)  # of the rows, where they are padded
-SIZES = dict(vocabulary_size=29, num_layers=2, num_heads=4, hidden_dim=24, intermediate_dim=37, max_sequence_length=19)
-VARIANTS = {  # family -> name -> fields that differ from SIZES; each field is varied somewhere
-    "gpt2": {
-        "learned": {},
-        "sinusoidal": {"position": "sinusoidal", "num_key_value_heads": 2, "activation": "relu",
-                       "scale_scores_by_layer": True, "layer_norm_epsilon": 0.03},
-        "rotary": {"position": "rotary", "num_key_value_heads": 1, "activation": "silu", "use_bias": False,
-                   "scale_scores": False},
-        "alibi": {"position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None},
-    },
-}
-CASES = [(family, variant) for family, variants in VARIANTS.items() for variant in variants]
 TOLERANCE = {"float32": 2e-5, "mixed_float16": 0.01, "mixed_bfloat16": 0.1}  # of logits whose spread is about 1
 
 
@@ -35,118 +44,149 @@ def case(request):
     return request.param
 
 
-def fresh(case, dtype=None, **changes):
-    name, variant = case
-    family = families()[name]
-    fields = {**SIZES, "dropout": 0.0, **VARIANTS[name][variant], **changes}
-    return build_task(family, family.config(**fields), dtype=dtype)
+@functools.cache
+def redrawn(case, redraw):
+    return redraw(fresh(case), seed=CASES.index(case), scale=NORM_SCALES.get(case[0], 0.0))
 
 
 @pytest.fixture(scope="module")
 def model(case, redraw):
-    return redraw(fresh(case), seed=CASES.index(case))
+    return redrawn(case, redraw)
 
 
-def logits(model, token_ids, padding_mask=None, **options):
-    inputs = {"token_ids": token_ids}
-    if padding_mask is not None:
-        inputs["padding_mask"] = padding_mask
-    return ops.convert_to_numpy(model(inputs, **options))
+@pytest.fixture(scope="module", params=DECODING, ids="-".join)
+def decoder(request, redraw):
+    """A model that generates."""
+    return redrawn(request.param, redraw)
 
 
-def compiled_logits(model, jit=None):
-    return compile_function(model, lambda ids, mask: model({"token_ids": ids, "padding_mask": mask}), jit)
+def numpy_outputs(result):
+    """Every tensor of a result, of one or of several outputs."""
+    return [ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(result)]
 
 
-rng = np.random.default_rng(0)
-TOKENS = rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32")
+def outputs(model, inputs, **options):
+    return numpy_outputs(model(inputs, **options))
 
 
-def padded(side):
-    """(token_ids, padding_mask, rows): `TOKENS` cut to `LENGTHS` and filled up with noise on one side."""
-    token_ids = rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32")
-    padding_mask, rows = np.zeros((B, T), bool), []
-    for row, length in enumerate(LENGTHS):
-        real = slice(T - length, T) if side == "left" else slice(0, length)
-        token_ids[row, real] = TOKENS[row, :length]
-        padding_mask[row, real] = True
-        rows.append(real)
-    return token_ids, padding_mask, rows
+def tensors(inputs):
+    return {name: ops.convert_to_tensor(value) for name, value in inputs.items()}
+
+
+def assert_close(results, expected, atol, index=...):
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result[index], wanted[index], rtol=0, atol=atol)
+
+
+def assert_same(results, expected):
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+
+
+def difference(results, others):
+    return max(np.abs(one - other).max() for one, other in zip(results, others, strict=True))
 
 
 def test_every_family_takes_part():
     assert set(VARIANTS) == set(families())
     for name, family in families().items():
         assert issubclass(family.backbone, Backbone) and family.backbone.config_class is family.config
-        varied = {field for fields in VARIANTS[name].values() for field in fields} | set(SIZES)
-        assert varied | {"dropout", "initializer_range"} >= set(family.config.field_names()), "a field is never varied"
+        varied = {field for _, fields in VARIANTS[name].values() for field in fields} | set(SIZES)
+        random = {field for field in family.config.field_names() if field.endswith("dropout")} | {"initializer_range"}
+        assert varied | random >= set(family.config.field_names()), "a field is never varied"
+        tried = {get_task_class(task) for task, _ in VARIANTS[name].values()}
+        assert tried == {get_task_class(task) for task in family.tasks}, "a task is never tried"
 
 
 def test_output(model):
-    result = model({"token_ids": TOKENS})
-    assert tuple(result.shape) == (B, T, SIZES["vocabulary_size"])
-    assert keras.backend.standardize_dtype(result.dtype) == "float32"
-    assert model.compute_output_shape({"token_ids": (B, T)}) == (B, T, SIZES["vocabulary_size"])
-    assert 0.1 < ops.convert_to_numpy(result).std() < 10  # the scale that the tolerances mean
+    inputs = whole(model)
+    result = model(inputs)
+    shapes = model.compute_output_shape({name: value.shape for name, value in inputs.items()})
+    shapes = list(shapes.values()) if isinstance(shapes, dict) else [shapes]
+    assert [tuple(tensor.shape) for tensor in keras.tree.flatten(result)] == shapes == OUTPUTS[model.task]
+    for tensor in keras.tree.flatten(result):
+        assert keras.backend.standardize_dtype(tensor.dtype) == "float32"
+        assert 0.1 < ops.convert_to_numpy(tensor).std() < 10  # the scale that the tolerances mean
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_row_alone_is_the_row_in_a_padded_batch(model, side):
-    token_ids, padding_mask, rows = padded(side)
-    batch = logits(model, token_ids, padding_mask)
-    assert np.isfinite(batch).all()
-    for row, length in enumerate(LENGTHS):
-        alone = logits(model, TOKENS[row:row + 1, :length])[0]
-        np.testing.assert_allclose(batch[row, rows[row]], alone, atol=TOLERANCE["float32"])
-    if side == "left":  # right padding would hide behind the causal mask
-        without = logits(model, token_ids)
-        assert np.abs(without[0, rows[0]] - batch[0, rows[0]]).max() > 0.001
+    inputs, rows = padded(model, side)
+    batch = outputs(model, inputs)
+    assert all(np.isfinite(each).all() for each in batch)
+    for row in range(B):
+        cut = [each[row] if model.task in POOLED else each[row, rows[row]] for each in batch]
+        assert_close(cut, [each[0] for each in outputs(model, alone(model, row))], TOLERANCE["float32"])
+    if side == "left":  # right padding would hide behind a causal mask
+        without = outputs(model, {name: value for name, value in inputs.items() if not name.endswith("mask")})
+        index = 0 if model.task in POOLED else (0, rows[0])
+        assert difference([each[index] for each in without], [each[index] for each in batch]) > 0.001
 
 
-def test_the_future_leaves_no_trace(model):
-    before = logits(model, TOKENS)
-    changed = TOKENS.copy()
+def test_who_hears_of_a_token(model):
+    """The future leaves no trace where text is generated; elsewhere every token hears of every other."""
+    before, name = outputs(model, whole(model)), output_ids(model)
+    changed = IDS[name].copy()
     changed[:, 7] = (changed[:, 7] + 1) % SIZES["vocabulary_size"]
-    after = logits(model, changed)
-    np.testing.assert_array_equal(after[:, :7], before[:, :7])  # bit for bit
-    assert (np.abs(after[:, 7:] - before[:, 7:]).max(axis=(0, 2)) > 1e-5).all()  # and all that follows hears of it
+    after = outputs(model, whole(model, **{name: changed}))
+    if model.task in GENERATING:
+        assert_same([each[:, :7] for each in after], [each[:, :7] for each in before])  # bit for bit
+        before, after = [each[:, 7:] for each in before], [each[:, 7:] for each in after]
+    for one, other in zip(before, after, strict=True):
+        changes = np.abs(one - other)
+        changes = changes if model.task in POOLED else changes.reshape(B, one.shape[1], -1).max(axis=(0, 2))
+        assert (changes.max(axis=0) > 1e-5).all()
 
 
-def in_pieces(model, cache, token_ids, padding_mask, lengths, shift=0):
+def in_pieces(model, capacity, inputs, lengths, shift=0):
     """Logits (B, T, V) computed through a cache, a few tokens at a time."""
-    start, results, slots = 0, [], cache[0].keys.shape[1]
+    stream = list(streams(model))[-1]
+    token_ids, padding_mask = inputs[f"{stream}token_ids"], inputs.get(f"{stream}padding_mask")
+    if isinstance(model.backbone, EncoderDecoder):
+        cache = model.backbone.start_cache(inputs, capacity)
+        slots = cache[0].own.keys.shape[1]
+        given = {name: value for name, value in inputs.items() if name == "encoder_padding_mask"}
+    else:
+        cache, given = model.backbone.empty_cache(B, capacity), {}
+        slots = cache[0].keys.shape[1]
+    start, results = 0, []
     for length in lengths:
-        inputs = {"token_ids": token_ids[:, start:start + length]}
+        piece = {**given, f"{stream}token_ids": token_ids[:, start:start + length]}
         start += length
         if padding_mask is not None:
-            inputs["padding_mask"] = padding_mask[:, :start] if slots == 0 else np.pad(
+            piece[f"{stream}padding_mask"] = padding_mask[:, :start] if slots == 0 else np.pad(
                 padding_mask, ((0, 0), (0, slots - T)), constant_values=True)
-        result, cache = model.forward(inputs, cache)
+        result, cache = model.forward(piece, cache)
         if shift:
-            cache = tuple(layer._replace(index=layer.index + shift) for layer in cache)
+            cache = tuple(_shifted(layer, shift) for layer in cache)
         results.append(ops.convert_to_numpy(result))
     return np.concatenate(results, axis=1)
 
 
-@pytest.mark.parametrize("padding", ["none", "left"])
-@pytest.mark.parametrize("capacity", [None, T, 17], ids=["growing", "static-just-enough", "static"])
-def test_cached_equals_uncached(model, capacity, padding):
-    token_ids, padding_mask, _ = padded("left") if padding == "left" else (TOKENS, None, None)
-    real = slice(None) if padding_mask is None else padding_mask
-    expected = logits(model, token_ids, padding_mask)
+def _shifted(layer, shift):
+    if hasattr(layer, "own"):
+        return layer._replace(own=_shifted(layer.own, shift))
+    return layer._replace(index=layer.index + shift)
+
+
+@pytest.mark.parametrize("capacity, padding", [(None, "none"), (None, "left"), (T, "none"), (17, "left")],
+                         ids=["growing", "growing-padded", "static-just-enough", "static-padded"])
+def test_cached_equals_uncached(decoder, capacity, padding):
+    inputs = padded(decoder, "left")[0] if padding == "left" else whole(decoder)
+    real = slice(None) if padding == "none" else real_outputs(decoder, inputs)
+    expected = outputs(decoder, inputs)[0]
     pieces = (4, 1, 6)
-    result = in_pieces(model, model.backbone.empty_cache(B, capacity), token_ids, padding_mask, pieces)
+    result = in_pieces(decoder, capacity, inputs, pieces)
     np.testing.assert_allclose(result[real], expected[real], atol=TOLERANCE["float32"])
     if capacity == 17:
-        shifted = in_pieces(model, model.backbone.empty_cache(B, capacity), token_ids, padding_mask, pieces, shift=1)
+        shifted = in_pieces(decoder, capacity, inputs, pieces, shift=1)
         assert np.abs(shifted[real] - expected[real]).max() > 0.001
 
 
 def test_compiled_equals_eager(model):
-    token_ids, padding_mask, _ = padded("left")
-    inputs = ops.convert_to_tensor(token_ids), ops.convert_to_tensor(padding_mask)
-    result = ops.convert_to_numpy(compiled_logits(model, jit=True)(*inputs))
-    np.testing.assert_allclose(result, logits(model, token_ids, padding_mask), atol=TOLERANCE["float32"])
+    inputs, _ = padded(model, "left")
+    result = compile_function(model, lambda inputs: model(inputs), jit=True)(tensors(inputs))
+    assert_close(numpy_outputs(result), outputs(model, inputs), TOLERANCE["float32"])
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
@@ -154,26 +194,28 @@ def test_mixed_precision_stays_finite(case, model, dtype):
     half = fresh(case, dtype)
     half.set_weights(model.get_weights())
     assert all(keras.backend.standardize_dtype(weight.dtype) == "float32" for weight in half.weights)
-    token_ids, padding_mask, _ = padded("left")
-    padding_mask[1] = False  # a row without a single real token
-    inputs = ops.convert_to_tensor(token_ids), ops.convert_to_tensor(padding_mask)
-    result = compiled_logits(half)(*inputs)
-    assert keras.backend.standardize_dtype(result.dtype) == "float32"
+    inputs, _ = padded(model, "left")
+    for name in inputs:
+        if name.endswith("padding_mask"):
+            inputs[name][1] = False  # a row without a single real token
+    results = compile_function(half, lambda inputs: half(inputs))(tensors(inputs))
+    assert all(keras.backend.standardize_dtype(each.dtype) == "float32" for each in keras.tree.flatten(results))
     assert half.backbone.compute_dtype == dtype.removeprefix("mixed_")
-    result, expected = ops.convert_to_numpy(result), logits(model, token_ids, padding_mask)
-    assert np.isfinite(result).all() and np.isfinite(expected).all()
-    np.testing.assert_allclose(result[padding_mask], expected[padding_mask], atol=TOLERANCE[dtype])
-    assert np.abs(result - expected).max() > 1e-5  # it really was computed in half precision
+    results, expected = numpy_outputs(results), outputs(model, inputs)
+    assert all(np.isfinite(each).all() for each in results + expected)
+    assert_close(results, expected, TOLERANCE[dtype], real_outputs(model, inputs))
+    assert difference(results, expected) > 1e-5  # it really was computed in half precision
 
 
 def test_config_round_trip(case, model):
     config = model.get_config()
     for _ in range(2):  # the dict is not used up
         again = type(model).from_config(config)
-        assert again.config == model.config and type(again.backbone) is type(model.backbone)
+        assert (again.config, again.task, again.settings()) == (model.config, model.task, model.settings())
+        assert type(again.backbone) is type(model.backbone)
     again.build()
     again.set_weights(model.get_weights())
-    np.testing.assert_array_equal(logits(again, TOKENS), logits(model, TOKENS))
+    assert_same(outputs(again, whole(model)), outputs(model, whole(model)))
     again = type(model.backbone).from_config(model.backbone.get_config())
     assert again.config == model.config
     assert type(model.config).from_dict(model.config.to_dict()) == model.config
@@ -182,10 +224,11 @@ def test_config_round_trip(case, model):
 def test_keras_file_round_trip(model, tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    assert again.config == model.config
-    np.testing.assert_array_equal(logits(again, TOKENS), logits(model, TOKENS))
+    assert (again.config, again.task, again.settings()) == (model.config, model.task, model.settings())
+    expected = outputs(model, whole(model))
+    assert_same(outputs(again, whole(model)), expected)
     kzoo.save(again, tmp_path / "run")  # its variables have other paths than those of a model made by `create`
-    np.testing.assert_array_equal(logits(kzoo.load(tmp_path / "run"), TOKENS), logits(model, TOKENS))
+    assert_same(outputs(kzoo.load(tmp_path / "run"), whole(model)), expected)
 
 
 def test_folder_round_trip(model, tmp_path):
@@ -193,66 +236,75 @@ def test_folder_round_trip(model, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
     again = kzoo.load(tmp_path / "run")
     assert (again.config, again.task, type(again)) == (model.config, model.task, type(model))
-    np.testing.assert_array_equal(logits(again, TOKENS), logits(model, TOKENS))
-    weight = model.weights[-1]
+    assert again.settings() == model.settings() and again.newly_initialized == ()
+    assert_same(outputs(again, whole(model)), outputs(model, whole(model)))
+    weight = model.trainable_weights[-1]
     before = ops.convert_to_numpy(weight)
-    weight.assign(before + 0.01)
-    assert not np.array_equal(logits(again, TOKENS), logits(model, TOKENS))
+    weight.assign(before + 0.01 * np.arange(1, before.size + 1).reshape(before.shape))
+    assert difference(outputs(again, whole(model)), outputs(model, whole(model))) > 0
     weight.assign(before)
 
 
 def test_fit_learns_a_pattern(case):
-    """a, b, a, b, ...: the token two steps back tells the next one, the last token alone does not."""
     keras.utils.set_random_seed(0)
     model = fresh(case, initializer_range=0.1)
-    token_ids = np.tile(rng.integers(0, 7, (16, 2)), (1, 4)).astype("int32")  # (16, 8)
+    inputs, targets = LESSONS[model.task](model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if np.asarray(keras.tree.flatten(targets)[0]).dtype.kind == "f":
+        loss = keras.losses.MeanSquaredError()
     model.compile(optimizer=keras.optimizers.Adam(0.01), jit_compile=keras.backend.backend() == "jax",
-                  loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    history = model.fit({"token_ids": token_ids[:, :-1]}, token_ids[:, 1:], batch_size=16, epochs=25, verbose=0)
-    losses = history.history["loss"]
-    assert losses[0] > 2.5 and losses[-1] < 0.6 * losses[0]
-    right = logits(model, token_ids[:, :-1]).argmax(axis=-1) == token_ids[:, 1:]
-    assert right[:, 1:].mean() > right[:, 0].mean()  # the first token of a row can only be guessed from
+                  loss={name: loss for name in targets} if isinstance(targets, dict) else loss)
+    losses = model.fit(inputs, targets, batch_size=16, epochs=25, verbose=0).history["loss"]
+    assert losses[-1] < 0.6 * losses[0]
+    if model.task == "text-generation":
+        right = outputs(model, inputs)[0].argmax(axis=-1) == targets
+        assert right[:, 1:].mean() > right[:, 0].mean()  # the first token of a row can only be guessed from
 
 
 def test_gradients_agree_with_finite_differences(model, gradients):
-    token_ids, padding_mask, _ = padded("left")
-    weights = padding_mask[:, 1:] & padding_mask[:, :-1]
+    inputs, _ = padded(model, "left")
+    draw = np.random.default_rng(1)
+    real = real_outputs(model, inputs)
+    weights = [(draw.normal(size=shape) * real.reshape(*real.shape, *(1,) * (len(shape) - real.ndim)) / real.sum())
+               .astype("float32") for shape in OUTPUTS[model.task]]
 
     def loss():
-        result = model({"token_ids": token_ids, "padding_mask": padding_mask})[:, :-1]
-        log_probabilities = ops.log_softmax(result, axis=-1)
-        chosen = ops.take_along_axis(log_probabilities, token_ids[:, 1:, None].astype("int32"), axis=2)[..., 0]
-        return -ops.sum(ops.where(weights, chosen, 0.0)) / weights.sum()
+        return sum(ops.sum(each * weight)
+                   for each, weight in zip(keras.tree.flatten(model(inputs)), weights, strict=True))
 
     value, found = compile_function(model, loss), gradients(model, loss)
     assert all(np.isfinite(gradient).all() for gradient in found)
     # A weight's own gradient is the direction in which the loss changes most, which stands out from float32's rounding:
-    # about 1e-6 / STEP. The difference is central, so what the step leaves is of second order.
-    step = 1e-2
-    for place in np.random.default_rng(1).choice(len(found), 5, replace=False):
+    # about 1e-6 / step. Of two central differences, one with half the step, what is of second order cancels out.
+    for place in draw.choice(len(found), 5, replace=False):
         variable, gradient = model.trainable_variables[place], found[place].astype("float64")
         length = np.linalg.norm(gradient)
         assert length > 0, variable.path
         before = ops.convert_to_numpy(variable)
-        values = []
-        for sign in (1, -1):
-            variable.assign(before + sign * step * gradient / length)
-            values.append(float(value()))
-        variable.assign(before)
-        assert (values[0] - values[1]) / (2 * step) == pytest.approx(length, rel=0.02, abs=3e-4), variable.path
+
+        def slope(step, variable=variable, before=before, direction=gradient / length):
+            values = []
+            for sign in (1, -1):
+                variable.assign(before + sign * step * direction)
+                values.append(float(value()))
+            variable.assign(before)
+            return (values[0] - values[1]) / (2 * step)
+
+        assert (4 * slope(5e-3) - slope(1e-2)) / 3 == pytest.approx(length, rel=0.02, abs=3e-4), variable.path
 
 
 def test_dropout_is_for_training_only(case):
     model = fresh(case, dropout=0.5, initializer_range=0.3)
-    np.testing.assert_array_equal(logits(model, TOKENS), logits(model, TOKENS))
-    np.testing.assert_array_equal(logits(model, TOKENS, training=False), logits(model, TOKENS))
+    inputs = whole(model)
+    expected = outputs(model, inputs)
+    assert_same(outputs(model, inputs), expected)
+    assert_same(outputs(model, inputs, training=False), expected)
     without = fresh(case, initializer_range=0.3)
     without.set_weights(model.get_weights())
-    np.testing.assert_array_equal(logits(without, TOKENS, training=True), logits(without, TOKENS))
-    np.testing.assert_array_equal(logits(without, TOKENS), logits(model, TOKENS))
-    first, second = (logits(model, TOKENS, training=True) for _ in range(2))
-    assert np.abs(first - logits(model, TOKENS)).max() > 0.01 and np.abs(first - second).max() > 0.01
+    assert_same(outputs(without, inputs, training=True), outputs(without, inputs))
+    assert_same(outputs(without, inputs), expected)
+    first, second = (outputs(model, inputs, training=True) for _ in range(2))
+    assert difference(first, expected) > 0.01 and difference(first, second) > 0.01
 
 
 def test_seeds_give_the_same_weights(case):

@@ -2,20 +2,12 @@
 
     KZOO_PEERS_PYTHON=path/to/python pytest tests/optional/test_transformers_parity.py -s
 """
-import importlib.util
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from keras import ops
 
 import kzoo
 
-CLIENT = pathlib.Path(__file__).with_name("transformers_client.py")
 B, T = 3, 11
 SIZES = dict(vocabulary_size=31, num_layers=3, num_heads=5, hidden_dim=20, max_sequence_length=23, dropout=0.0)
 CASES = {
@@ -30,48 +22,32 @@ rng = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def interpreter():
-    """One that has torch and transformers; ours where it has them."""
-    named = os.environ.get("KZOO_PEERS_PYTHON")
-    if named:
-        return named
-    if all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
-        return sys.executable
-    pytest.skip("torch and transformers are not here; KZOO_PEERS_PYTHON can name an interpreter that has them")
-
-
-@pytest.fixture(scope="module")
-def visited(interpreter, tmp_path_factory):
+def visited(visit, redrawn, tmp_path_factory):
     """case -> (our model, the folder transformers has visited)."""
     root, models = tmp_path_factory.mktemp("hf"), {}
     left = np.ones((B, T), bool)
     left[1, :4], left[2, :7] = False, False
     for case, changes in CASES.items():
-        model = kzoo.create("gpt2-nano", **{**SIZES, **changes})
-        model.set_weights([rng.normal(0, 0.3, weight.shape) for weight in model.weights])
+        model = redrawn(kzoo.create("gpt2-nano", **{**SIZES, **changes}))
         folder = root / case.replace(" ", "-")
         kzoo.save(model, folder, format="hugging_face")
         np.savez(folder / "inputs.npz", token_ids=rng.integers(0, 31, (B, T)).astype("int32"), left_mask=left)
         models[case] = model, folder
-    done = subprocess.run([interpreter, str(CLIENT), *(str(folder) for _, folder in models.values())], text=True,
-                          capture_output=True)
-    assert done.returncode == 0, done.stderr
+    visit("AutoModelForCausalLM", [folder for _, folder in models.values()])
     return models
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_transformers_opens_what_we_save(visited, case):
+def test_transformers_opens_what_we_save(visited, report, case):
     model, folder = visited[case]
-    report = json.loads((folder / "report.json").read_text())
-    assert report["kind"] == "GPT2LMHeadModel"
-    assert report["missing_keys"] == report["unexpected_keys"] == report["mismatched_keys"] == []
+    found = report(folder, "GPT2LMHeadModel")
     inputs, outputs = dict(np.load(folder / "inputs.npz")), dict(np.load(folder / "outputs.npz"))
     plain = ops.convert_to_numpy(model({"token_ids": inputs["token_ids"]}))
     mask = inputs["left_mask"]
     padded = ops.convert_to_numpy(model({"token_ids": inputs["token_ids"], "padding_mask": mask}))[mask]
     spread = outputs["plain"].std()
     errors = [np.abs(plain - outputs["plain"]).max() / spread, np.abs(padded - outputs["padded"][mask]).max() / spread]
-    print(f"\ntransformers {report['transformers']}, {case}: off by {max(errors):.1e} of the logits' spread")
+    print(f"\ntransformers {found['transformers']}, {case}: off by {max(errors):.1e} of the logits' spread")
     assert max(errors) < 1e-5
     prompts = [row[real].tolist() for row, real in zip(inputs["token_ids"], mask, strict=True)]
     ids = model.generate(prompts, max_new_tokens=7)

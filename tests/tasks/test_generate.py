@@ -88,6 +88,27 @@ def test_the_penalty_counts_the_prompt_and_not_the_padding():
     assert together == [[5, 2, 6], [1, 5]]
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 1}], ids=str)
+def test_suppressed_tokens_are_never_said(options):
+    decoder, never = TableDecoder(), tuple(range(0, 29, 2))
+    results = generate(decoder, None, PROMPTS, max_new_tokens=15, suppress_tokens=never, **options)
+    assert not {each for row, prompt in zip(results, PROMPTS, strict=True) for each in row[len(prompt):]} & set(never)
+    plain = generate(decoder, None, PROMPTS, max_new_tokens=15, **options)
+    assert {each for row, prompt in zip(plain, PROMPTS, strict=True) for each in row[len(prompt):]} & set(never)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 1}], ids=str)
+def test_a_forced_end_stands_on_the_last_place(options):
+    decoder, options = TableDecoder(), {"eos_token_id": EOS, "max_new_tokens": 4, **options}
+    results = generate(decoder, None, PROMPTS, forced_eos_token_id=3, **options)
+    plain = generate(decoder, None, PROMPTS, **options)
+    ends = [len(row) - len(prompt) for row, prompt in zip(results, PROMPTS, strict=True)]
+    assert 4 in ends and all(row[-1] == 3 for row, end in zip(results, ends, strict=True) if end == 4)
+    assert any(row[-1] not in EOS for row in plain)
+    if "num_beams" not in options:
+        assert [row[:-1] for row in results] == [row[:-1] for row in plain]
+
+
 # Batches.
 
 @pytest.mark.parametrize("options", [

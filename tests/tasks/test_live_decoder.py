@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 import kzoo
-from kzoo.tasks.live_decoder import LiveDecoder, _round_up
+from kzoo.tasks.live_decoder import LiveDecoder
 
 V, C = 23, 37  # a context that is no power of two
 rng = np.random.default_rng(0)
@@ -90,8 +90,3 @@ def test_a_state_is_a_value(model):
 def test_a_prompt_beyond_the_context_is_refused(model):
     with pytest.raises(ValueError, match=f"{C + 1} tokens a row; `max_sequence_length` is {C}"):
         LiveDecoder(model).prefill(*left_padded(random_rows(C + 1)), 1)
-
-
-def test_round_up():
-    assert [_round_up(number, 1) for number in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
-    assert [_round_up(number, 16) for number in (1, 16, 17, 33)] == [16, 16, 32, 64]

@@ -28,6 +28,9 @@ from kzoo.tasks.options import GenerationOptions
     ("stop", (3,), TypeError, "must be tuple"),
     ("eos_token_id", (5, -1), ValueError, "at least 0"),
     ("pad_token_id", -1, ValueError, "at least 0"),
+    ("forced_eos_token_id", -1, ValueError, "at least 0, or None"),
+    ("suppress_tokens", (5, -1), ValueError, "at least 0"),
+    ("suppress_tokens", 5, TypeError, "must be tuple"),
 ])
 def test_refuses_illegal_values_by_name(name, value, error, words):
     with pytest.raises(error, match=f"`{name}` of GenerationOptions.*{words}"):

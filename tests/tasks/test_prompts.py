@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kzoo.tasks.prompts import left_padded, read_inputs, together, with_tokens
+from kzoo.tasks.prompts import left_padded, read_inputs, round_up, together, with_tokens
 from tests.numpy_decoders import BytesTokenizer
 
 
@@ -76,3 +76,8 @@ def test_rows_the_context_cuts_short_are_grouped_by_length():
     assert together([2, 5, 3, 8, 5, 9], 4, 8) == [([0, 2], 4), ([1, 4], 3), ([3], 0), ([5], -1)]
     for rows, limit in together([2, 5, 3, 7, 5], 4, 8):  # the promise: every batch fits, padding included
         assert max([2, 5, 3, 7, 5][row] for row in rows) + limit <= 8
+
+
+def test_round_up():
+    assert [round_up(number, 1) for number in (1, 2, 3, 5, 8)] == [1, 2, 4, 8, 8]
+    assert [round_up(number, 16) for number in (1, 16, 17, 33)] == [16, 16, 32, 64]

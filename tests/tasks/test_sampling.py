@@ -43,6 +43,29 @@ def test_repetition_penalty_and_ban_agree_with_the_formula_written_out():
     np.testing.assert_array_equal(scores, kept)  # the decoder's array is not ours to change
 
 
+def test_a_forced_token_is_certain():
+    scores = normal(2, 13)
+    forced = sampling.adjust(scores, (), banned=(4,), forced=4)  # before all bans
+    assert (forced[:, 4] == 0).all() and np.isneginf(np.delete(forced, 4, axis=1)).all()
+
+
+@pytest.mark.parametrize("options, length, changed", [
+    ({}, 3, set()), ({"suppress_tokens": (4, 7)}, 3, {4, 7}), ({"min_new_tokens": 4}, 3, {2}),
+    ({"min_new_tokens": 3}, 3, set()), ({"forced_eos_token_id": 2}, 8, set()),
+    ({"forced_eos_token_id": 2}, 9, set(range(13))), ({"min_new_tokens": 4, "suppress_tokens": (7,)}, 0, {2, 7}),
+    ({"repetition_penalty": 1.7}, 0, {5})], ids=str)
+def test_options_restrict_a_step(options, length, changed):
+    scores, asked = normal(2, 13), []
+
+    def histories():
+        asked.append(length)
+        return [np.array([5]), np.array([5])]
+
+    found = sampling.restrict(scores, histories, length, 10, GenerationOptions(**options), eos=(2,))
+    assert set(np.flatnonzero((found != scores).any(axis=0))) == changed
+    assert (found is scores) == (not changed) and bool(asked) == ("repetition_penalty" in options)
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 700, 701, 705])
 def test_top_indices_are_a_stable_sort(count):
     values = np.round(normal(V), 1)  # many are equal

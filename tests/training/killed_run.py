@@ -1,11 +1,11 @@
 """Training processes that are killed, with the signal that nothing can catch, each at another moment.
 
-usage: killed_run.py DATA FOLDER
+usage: killed_run.py TASK DATA FOLDER
 
 `FOLDER/killed` is resumed and killed at one moment after the other and then left to finish; `FOLDER/whole` is trained
-without interruption, and `FOLDER/other` with another seed. Prints a JSON line a process: moment, exit status (negative:
-the signal), checkpoints and rows of the log that it left. The processes are forks of one that has imported the backend
-and not used it, which saves importing it for each.
+without interruption, and for text-generation `FOLDER/other` with another seed. Prints a JSON line a process: moment,
+exit status (negative: the signal), checkpoints and rows of the log that it left. The processes are forks of one that
+has imported the backend and not used it, which saves importing it for each.
 """
 import json
 import os
@@ -16,12 +16,21 @@ import traceback
 
 import keras
 
-from kzoo.training import callbacks, checkpoints, run_folder, token_files, trainer
+from kzoo.training import callbacks, checkpoints, data_files, run_folder, token_files, trainer
 
-TINY = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6, "dropout": 0.2}
-OPTIONS = {"tokenizer": "character", "sequence_length": 5, "batch_size": 3, "gradient_accumulation": 2, "steps": 11,
-           "interval": 3, "warmup_steps": 2, "deterministic": True, "overrides": TINY,
-           "jit": "on" if keras.backend.backend() == "jax" else "off"}  # whichever is quicker for so few steps
+JIT = "on" if keras.backend.backend() == "jax" else "off"  # whichever is quicker for so few steps
+OPTIONS = {"gradient_accumulation": 2, "steps": 11, "interval": 3, "warmup_steps": 2, "deterministic": True, "jit": JIT}
+SIZES = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6, "dropout": 0.2}
+TASKS = {
+    "text-generation": {"model": "gpt2-nano", "overrides": SIZES, "tokenizer": "character", "sequence_length": 5,
+                        "batch_size": 3},
+    "text-classification": {"model": "bert-tiny", "tokenizer": "wordpiece", "vocabulary_size": 60, "batch_size": 3,
+                            "overrides": {**SIZES, "intermediate_dim": 7, "max_sequence_length": 40}, "keep": "best",
+                            "class_weights": "balanced"},
+    "translation": {"model": "transformer-tiny", "tokenizer": "sentencepiece", "vocabulary_size": 300,
+                    "batch_tokens": 96, "label_smoothing": 0.1, "average_checkpoints": 2,
+                    "overrides": {**SIZES, "num_decoder_layers": 1, "intermediate_dim": 7}},
+}
 
 
 def kill_at_call(module, name, number, after=False):
@@ -40,22 +49,25 @@ def kill_at_call(module, name, number, after=False):
 
 MOMENTS = {
     "encoding": lambda: kill_at_call(token_files, "_write", 2, after=True),
+    "encoding rows": lambda: kill_at_call(data_files, "encode_table", 2, after=True),
     "between checkpoints": lambda: kill_at_call(callbacks.ShowProgress, "on_train_batch_end", 5),  # step 5
     "writing a checkpoint": lambda: kill_at_call(checkpoints, "_array", 5),
     "before the log": lambda: kill_at_call(callbacks, "write_log", 1),
     "saving the model": lambda: kill_at_call(run_folder, "write_model", 1, after=True),
     "never": lambda: None,
 }
+TEXT = ("encoding", "between checkpoints", "writing a checkpoint", "before the log", "saving the model", "never")
+ROWS = ("encoding rows", "between checkpoints", "never")  # the rest is the same for all tasks
 
 
-def run(data, out, moment="never", seed=7, resume=True):
+def run(task, data, out, moment="never", seed=7, resume=True):
     """Train in a process of its own; say how it ended."""
     sys.stdout.flush()
     child = os.fork()
     if not child:
         try:
             MOMENTS[moment]()
-            trainer.train("gpt2-nano", data, out, seed=seed, resume=resume, **OPTIONS)
+            trainer.train(data=data, out=out, task=task, seed=seed, resume=resume, **OPTIONS, **TASKS[task])
             os._exit(0)
         except BaseException:
             traceback.print_exc()
@@ -64,13 +76,15 @@ def run(data, out, moment="never", seed=7, resume=True):
     folder, log = out / "checkpoints", out / "log.csv"
     print(json.dumps({
         "moment": moment, "status": status, "exists": out.exists(),
-        "checkpoints": sorted(path.name for path in folder.iterdir()) if folder.exists() else [],
+        "checkpoints": sorted(path.name for path in folder.glob("step-*")) if folder.exists() else [],
         "rows": len(log.read_text().splitlines()) - 1 if log.exists() else 0}), flush=True)
 
 
 if __name__ == "__main__":
-    data, folder = map(pathlib.Path, sys.argv[1:])
-    for moment in MOMENTS:
-        run(data, folder / "killed", moment)
-    run(data, folder / "whole", resume=False)
-    run(data, folder / "other", seed=8, resume=False)
+    task, *paths = sys.argv[1:]
+    data, folder = map(pathlib.Path, paths)
+    for moment in TEXT if task == "text-generation" else ROWS:
+        run(task, data, folder / "killed", moment)
+    run(task, data, folder / "whole", resume=False)
+    if task == "text-generation":
+        run(task, data, folder / "other", seed=8, resume=False)

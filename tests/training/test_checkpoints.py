@@ -38,6 +38,13 @@ def test_round_trip(tmp_path):
     assert values(other) == values(state)
 
 
+def test_one_array_can_be_read_alone(tmp_path):
+    state = variables(1)
+    found = Checkpoint(save_checkpoint(tmp_path, 5, state, METADATA))
+    for name, variable in state.items():
+        assert found.read(name).tobytes() == keras.ops.convert_to_numpy(variable).tobytes(), name
+
+
 def test_the_file_is_ordinary_safetensors(tmp_path):
     state = variables(1)
     path = save_checkpoint(tmp_path, 5, state, METADATA)

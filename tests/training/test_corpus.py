@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kzoo.tokenizers import train_tokenizer
-from kzoo.training.corpus import encode_corpus
+from kzoo.training.corpus import Corpus, encode_corpus
 from kzoo.training.options import TrainOptions
 from kzoo.training.text_files import check_text
 
@@ -25,7 +25,7 @@ def encode(tmp_path):
             path.write_text(words or "")
             paths.append(path)
         texts = check_text(paths[0]), valid and check_text(paths[1])
-        corpus = encode_corpus(tmp_path / "run", tokenizer, *texts, TrainOptions(**options), config)
+        corpus = encode_corpus(Corpus, tmp_path / "run", tokenizer, *texts, TrainOptions(**options), config)
         return corpus, lambda ids: tokenizer.decode(np.asarray(ids).tolist())
     return encode
 
@@ -49,7 +49,8 @@ def test_nothing_needs_to_be_held_out(encode):
 
 def test_the_batches_are_the_options(encode):
     corpus, _ = encode(batch_size=3)
-    assert corpus.windows(TrainOptions(batch_size=3)).batches(0, 2).shape == (2, 3, 8)
+    assert corpus.windows.batches(0, 2).shape == (2, 3, 8)
+    assert (corpus.largest_batch, corpus.tokens(5), corpus.steps_per_epoch()) == (21, 105, 4)
 
 
 def test_either_part_too_short_is_refused(encode):

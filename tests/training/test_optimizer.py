@@ -56,6 +56,15 @@ def test_the_first_step_is_adamw_with_decay_of_matrices_only():
     assert np.abs(after[1] - wrong[1]).max() > 1e-3
 
 
+def test_epsilon_is_the_options():
+    """Where it is not small it shows: rate * mean / (root + epsilon), with a tenth of 3,000 in mean and root."""
+    options = OPTIONS.replace(adam_epsilon=1e4, weight_decay=0.0, clip_norm=0.0)
+    optimizer, variables = setup(options)
+    before = keras.ops.convert_to_numpy(variables[0])
+    after, _ = apply(optimizer, variables, gradients(1e4))
+    np.testing.assert_allclose(before - after, 0.1 / 3 * 300 / (300 + 1e4), rtol=1e-3)
+
+
 def test_the_norm_of_all_gradients_together_is_clipped():
     found = []
     for options, scale in ((OPTIONS, 1.0), (OPTIONS, 100.0), (OPTIONS.replace(clip_norm=0.0), 100.0)):
@@ -103,6 +112,7 @@ def test_the_choice_of_xla_is_said(monkeypatch):
     assert jit and "CPU" in reason
     jit, reason = choose_jit("auto", 10)
     assert jit is (backend == "jax") and "CPU" in reason
+    assert choose_jit("auto", 1000, shapes=5)[0] is (backend == "jax")  # each shape is compiled
     jit, reason = choose_jit("on", 1000, deterministic=True)
     assert jit is (backend == "jax") and ("deterministic mode" in reason) is not jit
     monkeypatch.setattr(module, "gpu_available", lambda: True)
@@ -115,7 +125,7 @@ def test_the_choice_of_xla_is_said(monkeypatch):
     ({"steps": 2010, "gradient_accumulation": 2}, 100, 20), ({"steps": 20}, 100, 20)])
 def test_how_many_batches_at_a_time_divides_every_epoch(change, parameters, expected):
     options = TrainOptions(**change).resolve(64, 3)
-    found = module.steps_per_execution(options, parameters, 64)
+    found = module.steps_per_execution(options, parameters, 64 * options.batch_size)
     assert found == expected
     for epoch in (options.interval, options.steps % options.interval):
         assert epoch * options.gradient_accumulation % found == 0

@@ -20,6 +20,14 @@ from kzoo.training.options import FREE, TrainOptions, parse_overrides
     ({"steps": 5, "epochs": 1}, "exclude each other"),
     ({"steps": 5, "warmup_steps": 5}, r"below `steps` \(5\)"),
     ({"seed": -1}, "`seed`"),
+    ({"interval": "epochs"}, '`interval`.*at least 1, or "epoch"'),
+    ({"truncate": "middle"}, "Unknown `truncate` 'middle'"),
+    ({"keep": "bets"}, "Did you mean 'best'"),
+    ({"average_checkpoints": -1}, "`average_checkpoints`.*at least 0"),
+    ({"patience": 0}, "`patience`.*at least 1"),
+    ({"batch_tokens": 0}, "`batch_tokens`.*at least 1"),
+    ({"adam_epsilon": 0.0}, "`adam_epsilon`.*above 0"),
+    ({"initial_learning_rate": 0.1}, r"`initial_learning_rate`.*at most `learning_rate` \(0.001\)"),
     ({"schedule": "cosin"}, "Did you mean 'cosine'"),
     ({"jit": "yes"}, "Unknown `jit`"),
     ({"mixed_precision": "float8"}, "`mixed_precision` .float8."),
@@ -44,6 +52,19 @@ def test_resolve_fills_in_what_was_left_open():
     assert (options.steps, options.epochs, options.warmup_steps, options.interval) == (51, None, 5, 51)
     given = TrainOptions(steps=7, warmup_steps=2, min_learning_rate=0.0, interval=3)
     assert given.resolve(5, 17) == dataclasses.replace(given, sequence_length=5)
+
+
+def test_an_epoch_is_as_many_steps_as_it_takes():
+    assert TrainOptions(interval="epoch", epochs=3).resolve(64, 17).interval == 17
+    assert TrainOptions(interval="epoch", steps=11).resolve(64, 17).interval == 11
+
+
+def test_the_inverse_root_starts_and_ends_as_that_of_fairseq():
+    options = TrainOptions(schedule="inverse-sqrt").resolve(64, 17)
+    assert (options.initial_learning_rate, options.min_learning_rate) == (1e-7, 0.0)
+    given = TrainOptions(schedule="inverse-sqrt", initial_learning_rate=1e-5, min_learning_rate=1e-4).resolve(64, 17)
+    assert (given.initial_learning_rate, given.min_learning_rate) == (1e-5, 1e-4)
+    assert TrainOptions().resolve(64, 17).initial_learning_rate is None
 
 
 def test_the_identity_leaves_out_how_it_is_computed():

@@ -6,9 +6,8 @@ import pytest
 import kzoo
 from kzoo.training.options import TrainOptions
 from kzoo.training.run_folder import check_out, check_same, finish, prepare, read_record
-from kzoo.training.text_files import Text
 
-TEXT = Text(("a.txt",), 7, "abc")
+FILES = {"data": ["a.txt"], "valid": None}
 IDENTITY = {"model": "preset tiny", "config": {"num_layers": 2, "dropout": None}}
 
 
@@ -16,7 +15,7 @@ IDENTITY = {"model": "preset tiny", "config": {"num_layers": 2, "dropout": None}
 def run(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    prepare(folder, IDENTITY, TrainOptions(steps=5), TEXT, None)
+    prepare(folder, IDENTITY, TrainOptions(steps=5), FILES)
     return folder
 
 
@@ -37,7 +36,7 @@ def test_the_record_comes_back(run):
     record = read_record(run)
     assert record["identity"] == IDENTITY and record["state"] == "running"
     assert TrainOptions.from_dict(record["resolved"]).steps == 5
-    assert record["files"] == {"data": ["a.txt"], "valid": None}
+    assert record["files"] == FILES
     check_same(run, record["identity"], IDENTITY)
 
 

@@ -8,8 +8,8 @@ import pytest
 import kzoo
 from kzoo.tokenizers import train_tokenizer
 from kzoo.training import sources, text_files
-from kzoo.training.sources import ModelSource, TokenizerSource, seeded
-from kzoo.training.text_files import check_text
+from kzoo.training.data_files import open_data
+from kzoo.training.sources import ModelSource, TokenizerSource, saved_labels, seeded
 
 TASK = "text-generation"
 TINY = {"num_layers": "1", "num_heads": 2, "hidden_dim": 6, "dropout": "0.3"}
@@ -91,21 +91,42 @@ def test_a_model_that_is_there_is_used_as_it_is(tmp_path, tokenizer):
         ModelSource(model, TASK, None, "float16")
     kzoo.save(model, tmp_path / "saved")
     source = ModelSource(tmp_path / "saved", TASK, None, "bfloat16")
+    source.open(None, seed=3)
     assert source.tokenizer.fingerprint == tokenizer.fingerprint
     loaded = source.make(tokenizer, 3)
     assert loaded.compute_dtype == "bfloat16"
     assert all(np.array_equal(a, b) for a, b in zip(weights(loaded), weights(model), strict=True))
 
 
+def test_a_folder_tells_the_labels_of_its_head(tmp_path):
+    sizes = {**TINY, "num_layers": 1, "dropout": 0.0, "intermediate_dim": 7, "vocabulary_size": 11}
+    model = kzoo.create("bert-tiny", "text-classification", labels=("no", "yes", "perhaps"), **sizes)
+    for format in ("kzoo", "hugging_face"):
+        kzoo.save(model, tmp_path / format, format=format)
+        assert saved_labels(tmp_path / format, "text-classification") == ("no", "yes", "perhaps")
+        assert saved_labels(tmp_path / format, "token-classification") is None
+        source = ModelSource(tmp_path / format, "text-classification", None, None)
+        source.open(("no", "yes"), seed=3)
+        assert source.labels == ("no", "yes", "perhaps") and source.make(None, 3).newly_initialized == ()
+    assert saved_labels(tmp_path, "text-classification") is None
+    other = ModelSource(model, "text-classification", None, None)
+    other.open(("yes", "maybe"), seed=3)
+    assert other.labels == ("no", "yes", "perhaps")  # the data is then refused, by the label it does not know
+
+
 def test_which_tokenizer(tmp_path, tokenizer):
     class Bare:
-        tokenizer = None
+        tokenizer, task = None, TASK
 
-    class Trained:
+    class Trained(Bare):
         pass
 
     Trained.tokenizer = tokenizer
     assert TokenizerSource.read(None, None, Bare) == TokenizerSource("byte-bpe", None)
+    Bare.task = "translation"
+    assert TokenizerSource.read(None, None, Bare) == TokenizerSource("sentencepiece", None)
+    Bare.task = "fill-mask"
+    assert TokenizerSource.read(None, None, Bare) == TokenizerSource("wordpiece", None)
     assert TokenizerSource.read(None, None, Trained).tokenizer is tokenizer
     assert TokenizerSource.read("character", None, Trained).kind == "character"
     tokenizer.save(tmp_path)
@@ -123,7 +144,7 @@ def test_characters_are_all_known_other_tokenizers_learn_from_a_sample(tmp_path,
     monkeypatch.setattr(sources, "SAMPLE", 53)
     path = tmp_path / "data.txt"
     path.write_text("ab ab abz\ncd cd cde\n" * 5)  # 100 characters: every second piece is read
-    text = check_text(path)
+    text = open_data(TASK, path)
     assert TokenizerSource("character").make(text).token_to_id("e") is not None
     made = TokenizerSource("byte-bpe", 300).make(text)
     assert made.token_to_id("ab") is not None and made.token_to_id("cd") is None

@@ -6,7 +6,7 @@ import lzma
 import pytest
 
 from kzoo.training import text_files
-from kzoo.training.text_files import check_text, read_pieces, split_point
+from kzoo.training.text_files import check_text, file_kind, read_lines, read_pieces, split_point
 
 TEXT = "Größe, été, 中文 and 🙂\nsecond line\r\n\n" * 13
 
@@ -108,3 +108,16 @@ def test_notices_a_file_that_became_shorter(tmp_path):
     write(path, TEXT[:40])
     with pytest.raises(ValueError, match="changed while being read"):
         list(read_pieces(text))
+
+
+def test_lines_are_numbered_and_lose_their_ends(tmp_path, small_reads):
+    text = "first\r\n\nthird \u2028 line\nno end"
+    digest = hashlib.sha256()
+    assert list(read_lines(write(tmp_path / "a.txt", text), digest)) == [
+        (1, "first"), (2, ""), (3, "third \u2028 line"), (4, "no end")]
+    assert digest.hexdigest() == hashlib.sha256(text.encode()).hexdigest()
+    assert list(read_lines(write(tmp_path / "a.txt", "first\n"))) == [(1, "first")]
+
+
+def test_the_kind_of_a_packed_file_is_that_of_what_is_in_it():
+    assert [file_kind(name) for name in ("a.tsv", "a.b.CSV.gz", "train.en.xz", "a")] == [".tsv", ".csv", ".en", ""]

@@ -38,27 +38,43 @@ def same(first, second):
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path, data):
-    process = subprocess.run([sys.executable, str(HERE / "killed_run.py"), str(data), str(tmp_path)],
+# task -> what each process leaves: moment, exit status, checkpoints, rows of the log
+DONE = ("never", 0, [], 4)
+BY_ROWS = ("encoding rows", -9, [], 0), ("between checkpoints", -9, [3], 1), DONE, DONE
+KILLED = {
+    "text-generation": (
+        ("encoding", -9, [], 0), ("between checkpoints", -9, [3], 1),
+        ("writing a checkpoint", -9, [3, 6], 1),  # the second is half a file, see below
+        ("before the log", -9, [3, 6], 1), ("saving the model", -9, [9, 11], 4), DONE, DONE, DONE),
+    "text-classification": BY_ROWS, "translation": BY_ROWS}
+
+
+@pytest.mark.parametrize("task", KILLED)
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path, data, task):
+    if task != "text-generation":
+        words = random.Random(7).choices(["one", "two", "three"], k=400)
+        data = tmp_path / "data.tsv"
+        rows = [(" ".join(words[number:number + 1 + number % 7]), number % 2) for number in range(31)]
+        data.write_text("".join(f"{text}\t{label if task == 'text-classification' else text[::-1]}\n"
+                                for text, label in rows))
+    process = subprocess.run([sys.executable, str(HERE / "killed_run.py"), task, str(data), str(tmp_path)],
                              env={**os.environ, "PYTHONPATH": str(HERE.parents[1])}, capture_output=True, text=True,
                              timeout=300, check=False)
     rows = [json.loads(line) for line in process.stdout.splitlines()]
     steps = [[int(name[5:14]) for name in row["checkpoints"]] for row in rows]
     found = [(row["moment"], row["status"], number, row["rows"]) for row, number in zip(rows, steps, strict=True)]
-    assert found == [  # exit status, checkpoints and rows of the log after each
-        ("encoding", -9, [], 0),
-        ("between checkpoints", -9, [3], 1),
-        ("writing a checkpoint", -9, [3, 6], 1),   # the second is half a file, see below
-        ("before the log", -9, [3, 6], 1),
-        ("saving the model", -9, [9, 11], 4),
-        ("never", 0, [], 4), ("never", 0, [], 4), ("never", 0, [], 4)], process.stderr
-    assert not rows[0]["exists"] and rows[2]["checkpoints"][1].endswith(".partial")
-    for step in (3, 6, 11):
-        assert f"Resumed from step {step}." in process.stderr
-    killed, whole, other = (tmp_path / name for name in ("killed", "whole", "other"))
+    assert tuple(found) == KILLED[task], process.stderr
+    assert not rows[0]["exists"]
+    if task == "text-generation":
+        assert rows[2]["checkpoints"][1].endswith(".partial")
+        for step in (6, 11):
+            assert f"Resumed from step {step}." in process.stderr
+        assert (tmp_path / "other" / "model.safetensors").read_bytes() != (
+            tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert "Resumed from step 3." in process.stderr
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
     for name in ("model.safetensors", "config.json", "log.csv", "tokenizer.json"):
         assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
-    assert (other / "model.safetensors").read_bytes() != (whole / "model.safetensors").read_bytes()
     assert sorted(path.name for path in killed.iterdir()) == sorted(path.name for path in whole.iterdir())
     assert not list(tmp_path.glob(".killed*"))  # what the process that died while encoding left behind
 
@@ -142,7 +158,7 @@ def test_resuming_with_anything_else_is_refused(data, stopped, change, words):
 
 
 def test_an_existing_folder_is_refused_before_any_work(tmp_path, data, stopped, monkeypatch):
-    monkeypatch.setattr("kzoo.training.trainer.check_text", None)  # would fail if it were reached
+    monkeypatch.setattr("kzoo.training.trainer.open_data", None)  # would fail if it were reached
     with pytest.raises(FileExistsError, match="already exists"):
         train("gpt2-nano", data, stopped, **OPTIONS)
     with pytest.raises(ValueError, match="give one of them"):
@@ -166,7 +182,7 @@ def test_an_existing_folder_is_refused_before_any_work(tmp_path, data, stopped, 
     ({"stepz": 5}, ValueError, "Did you mean 'steps'"),
     ({"tokenizer": "byte-bpe", "vocabulary_size": 40}, ValueError, "`vocabulary_size` must be at least 257"),
     ({"overrides": {"vocabulary_size": 3}}, ValueError, "The tokenizer has"),
-    ({"task": "fill-mask"}, ValueError, "text-generation"),
+    ({"task": "fill-mask"}, ValueError, "cannot serve the task 'fill-mask'. It can: text-generation"),
 ])
 def test_bad_input_is_refused_and_leaves_nothing(tmp_path, data, change, error, words):
     options = {**OPTIONS, "sequence_length": 11, **change}

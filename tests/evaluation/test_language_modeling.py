@@ -116,7 +116,7 @@ def test_bits_per_character_count_the_characters_behind_the_tokens():
 def test_what_cannot_be_measured_is_refused(model, data, tmp_path):
     (tmp_path / "one.txt").write_text("t")
     bare = types.SimpleNamespace(tokenizer=None, task=model.task)
-    other = types.SimpleNamespace(tokenizer=model.tokenizer, task="fill-mask")
+    other = types.SimpleNamespace(tokenizer=model.tokenizer, task="ranking")
     for arguments, options, words in (
             ((model, data), {"tail": 0}, "`tail` must be above 0"),
             ((model, data), {"sequence_length": T + 1}, r"at most the model's `max_sequence_length` \(13\)"),
@@ -125,8 +125,11 @@ def test_what_cannot_be_measured_is_refused(model, data, tmp_path):
             ((tmp_path, data), {"runtime": "onnx"}, "holds no manifest.json"),
             ((model, tmp_path / "one.txt"), {}, "too short: 1 tokens, 2 are needed"),
             ((bare, data), {}, "has no tokenizer"),
-            ((other, data), {}, "The model's task is 'fill-mask'")):
+            ((model, data), {"bpe_marks": True}, "Unknown option of the task 'text-generation' 'bpe_marks'"),
+            ((other, data), {}, "Unknown task 'ranking'")):
         with pytest.raises(ValueError, match=words):
             evaluate(*arguments, **options)
+    with pytest.raises(ValueError, match="The model's task is 'fill-mask'"):
+        WindowScorer(types.SimpleNamespace(task="fill-mask"))
     with pytest.raises(FileNotFoundError, match="missing.txt does not exist"):
         evaluate(model, tmp_path / "missing.txt")

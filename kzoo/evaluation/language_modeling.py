@@ -4,7 +4,6 @@ The text is cut into windows of T tokens that do not overlap, the last one short
 predicted once, from those before it in its window.
 """
 import math
-import pathlib
 import tempfile
 
 import numpy as np
@@ -18,27 +17,22 @@ LARGEST_BATCH = 64
 TASKS = ("text-generation",)
 
 
-def evaluate(model, data, *, tail=1.0, sequence_length=None, batch_size=None, runtime=None, variant=None):
-    """Measure a model on text.
+def measure_text(model, data, *, tail=1.0, sequence_length=None, batch_size=None):
+    """Measure how well a model predicts a text.
 
     Args:
-        model: a model with a tokenizer, an open session of a bundle, or the folder of a run, checkpoint or bundle.
+        model: a model with a tokenizer, or an open session of a bundle.
         data: UTF-8 text file (.gz and .xz too), or several that are read as one text.
         tail: share of the text, from its end, that is looked at; 0.1 is what `train` holds out with its defaults.
         sequence_length: T; None means the model's `max_sequence_length`.
         batch_size: windows at a time; None chooses by the size of the vocabulary. The result does not depend on it.
-        runtime, variant: which file of a bundle to open; see `kzoo.export.open_bundle`.
 
     Returns: dict of `loss` (mean, in nats a token), `perplexity` (its exponential), `bits_per_character`, `tokens`
         (predicted ones) and `characters` (that they stand for).
-    Raises: ValueError or OSError for data that cannot be used, a model without a tokenizer, or of another task.
+    Raises: ValueError or OSError for data that cannot be used.
     """
-    if not 0 < tail <= 1:
-        raise ValueError(f"`tail` must be above 0 and at most 1. Received: {tail!r}.")
+    check_tail(tail)
     text = check_text(data)
-    model = _open(model, runtime, variant)
-    if model.tokenizer is None:
-        raise ValueError("The model has no tokenizer, so it cannot read text. Set `model.tokenizer`.")
     scorer = WindowScorer(model, sequence_length, batch_size)
     start = split_point(text.characters, tail) if tail < 1 else 0
     with tempfile.TemporaryDirectory() as folder:
@@ -51,8 +45,13 @@ def evaluate(model, data, *, tail=1.0, sequence_length=None, batch_size=None, ru
         return metrics(nats, count, tokens, text.characters - start, model.tokenizer)
 
 
+def check_tail(tail):
+    if not 0 < tail <= 1:
+        raise ValueError(f"`tail` must be above 0 and at most 1. Received: {tail!r}.")
+
+
 def metrics(nats, count, tokens, characters, tokenizer):
-    """The numbers of `evaluate`.
+    """The numbers of `measure_text`.
 
     Args:
         nats: summed loss of `count` predicted tokens of `tokens`.
@@ -72,7 +71,7 @@ class WindowScorer:
 
     Args:
         model: a `kzoo` task model, or a session of a bundle.
-        sequence_length, batch_size: as for `evaluate`.
+        sequence_length, batch_size: as for `measure_text`.
         jit: compile a model with XLA; None does so on accelerators.
 
     Raises: ValueError for another task than text generation, or windows longer than the model's positions.
@@ -160,20 +159,3 @@ def _sizes(model, is_session):
     if is_session:
         return model.sizes["max_sequence_length"], model.sizes["vocabulary_size"]
     return model.config.max_sequence_length, model.config.vocabulary_size
-
-
-def _open(model, runtime, variant):
-    if not isinstance(model, (str, pathlib.PurePath)):
-        if runtime is not None or variant is not None:
-            raise ValueError("`runtime` and `variant` choose a file of a bundle; the model is open already.")
-        return model
-    if (pathlib.Path(model) / "manifest.json").is_file():
-        from kzoo.export import open_bundle
-
-        choices = {"runtime": runtime, "variant": variant}
-        return open_bundle(model, **{name: value for name, value in choices.items() if value is not None})
-    if runtime is not None or variant is not None:
-        raise ValueError(f"`runtime` and `variant` choose a file of a bundle; {model} holds no manifest.json.")
-    from kzoo.saving import load
-
-    return load(model)

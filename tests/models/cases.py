@@ -1,0 +1,203 @@
+"""What the contract in test_every_model.py is tried on: rows a family and a task, and inputs of every kind.
+
+A family takes part by a row in `VARIANTS`; a task by its rows in `SETTINGS`, `OUTPUTS` and `LESSONS`.
+"""
+import numpy as np
+
+from kzoo.models.encoder_decoder import EncoderDecoder
+from kzoo.registry import families
+from kzoo.tasks.task import build_task
+
+B, S, T = 3, 9, 11
+# Tokens of each row, where they are padded; few lengths, because each is compiled anew on JAX.
+LENGTHS = {"encoder_": (6, 6, 9), "decoder_": (8, 11, 8), "": (8, 11, 8)}
+SIZES = dict(vocabulary_size=29, num_layers=2, num_heads=4, hidden_dim=24, intermediate_dim=37, max_sequence_length=19)
+VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each field and task is varied somewhere
+    "bert": {
+        "plain": ("fill-mask", {}),
+        "three-segments": ("text-classification", {"num_segments": 3, "activation": "relu",
+                                                   "classifier_activation": "relu"}),
+        "offset": ("token-classification", {"num_segments": 1, "position_offset": 3, "layer_norm_epsilon": 0.03}),
+        "no-segments": ("question-answering", {"num_segments": 0, "use_pooler": False}),
+        "pooled": ("feature-extraction", {"activation": "gelu_tanh"}),
+    },
+    "gpt2": {
+        "learned": ("text-generation", {}),
+        "sinusoidal": ("text-generation", {
+            "position": "sinusoidal", "num_key_value_heads": 2, "activation": "relu", "scale_scores_by_layer": True,
+            "layer_norm_epsilon": 0.03}),
+        "rotary": ("text-generation", {
+            "position": "rotary", "num_key_value_heads": 1, "activation": "silu", "use_bias": False,
+            "scale_scores": False}),
+        "alibi": ("text-generation", {
+            "position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None}),
+    },
+    "t5": {
+        # Not ReLU: a finite difference across its kink is no derivative. The reference's fixture has it.
+        "v1.0": ("translation", {"num_layers": 1, "head_dim": 5, "num_buckets": 8, "max_distance": 9,
+                                 "activation": "gelu"}),
+        "v1.1": ("summarization", {
+            "num_layers": 1, "num_decoder_layers": 2, "num_heads": 3, "head_dim": 7, "gated": True,
+            "activation": "gelu_tanh", "tie_embeddings": False, "scale_logits": False, "layer_norm_epsilon": 0.03,
+            "initializer_factor": 0.7, "pad_id": 28, "eos_id": 27, "decoder_start_id": 26}),
+    },
+    "transformer": {
+        "post": ("translation", {
+            "num_layers": 1, "num_decoder_heads": 2, "decoder_intermediate_dim": 31, "activation": "gelu",
+            "pad_id": 28, "eos_id": 27, "decoder_start_id": 26}),
+        "pre": ("summarization", {
+            "num_layers": 1, "num_decoder_layers": 2, "norm_placement": "pre", "position": "learned",
+            "activation": "silu", "layer_norm_epsilon": 0.03, "scale_embedding": False, "vocabulary_size": 31,
+            "target_vocabulary_size": 29, "share_embeddings": False, "tie_output": False, "output_bias": True}),
+    },
+}
+# Family -> mean of the scales of norms, where they follow one another.
+NORM_SCALES = {"bert": 1.0, "t5": 0.5, "transformer": 0.5}
+CASES = [(family, variant) for family, variants in VARIANTS.items() for variant in variants]
+GENERATING = ("text-generation", "translation", "summarization")  # causal, and with a cache
+DECODING = [case for case in CASES if VARIANTS[case[0]][case[1]][0] in GENERATING]
+SETTINGS = {  # task -> what its class is made with
+    "text-classification": {"labels": ("first", "second", "third")},
+    "token-classification": {"labels": ("O", "B-one", "I-one", "B-two", "I-two")},
+}
+OUTPUTS = {  # task -> shapes of what it answers to B rows of T tokens
+    "text-generation": [(B, T, 29)],
+    "translation": [(B, T, 29)],
+    "summarization": [(B, T, 29)],
+    "fill-mask": [(B, T, 29)],
+    "token-classification": [(B, T, 5)],
+    "question-answering": [(B, T), (B, T)],
+    "text-classification": [(B, 3)],
+    "feature-extraction": [(B, 24)],
+}
+POOLED = ("text-classification", "feature-extraction")  # one answer a row; the others have one a token
+
+rng = np.random.default_rng(0)
+IDS = {  # name -> ids of the rows without padding
+    "token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32"),
+    "segment_ids": np.repeat([[0, 1]], (4, T - 4), axis=1).repeat(B, axis=0).astype("int32"),
+    "encoder_token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, S)).astype("int32"),
+    "decoder_token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32"),
+}
+
+
+def fresh(case, dtype=None, dropout=0.0, **changes):
+    """A model with random weights; `dropout` goes to every field of that name's kind."""
+    name, variant = case
+    family, (task, fields) = families()[name], VARIANTS[name][variant]
+    known = family.config.field_names()
+    rates = {field: dropout for field in known if field.endswith("dropout")}
+    changes = {field: value for field, value in changes.items() if field in known}  # T5 has no `initializer_range`
+    return build_task(family, family.config(**{**SIZES, **rates, **fields, **changes}), task, dtype=dtype,
+                      **SETTINGS.get(task, {}))
+
+
+def streams(model):
+    """What the names of its inputs begin with, and the names of its ids; the last stream has the output's length."""
+    if isinstance(model.backbone, EncoderDecoder):
+        return {"encoder_": ["encoder_token_ids"], "decoder_": ["decoder_token_ids"]}
+    return {"": ["token_ids"] + ["segment_ids"] * (getattr(model.config, "num_segments", 0) > 1)}
+
+
+def output_ids(model):
+    """The name of the ids whose positions the output has."""
+    return f"{list(streams(model))[-1]}token_ids"
+
+
+def whole(model, **changes):
+    """Inputs without padding."""
+    return {name: IDS[name] for names in streams(model).values() for name in names} | changes
+
+
+def alone(model, row):
+    """Inputs of one row, unpadded."""
+    return {name: IDS[name][row:row + 1, :LENGTHS[stream][row]]
+            for stream, names in streams(model).items() for name in names}
+
+
+def padded(model, side):
+    """(inputs, rows): `IDS` cut to `LENGTHS` and filled up with noise on one side; where each row of output is."""
+    inputs, noise = {}, np.random.default_rng(1)
+    for stream, names in streams(model).items():
+        size = IDS[names[0]].shape[1]
+        rows = [slice(size - length, size) if side == "left" else slice(0, length) for length in LENGTHS[stream]]
+        mask = np.zeros((B, size), bool)
+        for name in names:
+            inputs[name] = noise.integers(0, IDS[name].max() + 1, (B, size)).astype("int32")
+            for row, real in enumerate(rows):
+                inputs[name][row, real] = IDS[name][row, :LENGTHS[stream][row]]
+                mask[row, real] = True
+        inputs[f"{stream}padding_mask"] = mask
+    return inputs, rows
+
+
+def real_outputs(model, inputs):
+    """Index of what is an answer to real tokens."""
+    mask = inputs[f"{list(streams(model))[-1]}padding_mask"]
+    return mask.any(axis=1) if model.task in POOLED else mask
+
+
+ROWS, MARK = 16, 28  # of a lesson; a token that stands out
+
+
+def few_ids(length):
+    """int32 (ROWS, length) of few values, the same at every call."""
+    return np.random.default_rng(0).integers(0, 7, (ROWS, length)).astype("int32")
+
+
+def learn_to_go_on(model):
+    """a, b, a, b, ...: the token two steps back tells the next one, the last token alone does not."""
+    token_ids = np.tile(few_ids(2), (1, 4))  # (16, 8)
+    return {"token_ids": token_ids[:, :-1]}, token_ids[:, 1:]
+
+
+def learn_to_fill(model):
+    """a, b, a, b, ... with gaps."""
+    token_ids = np.tile(few_ids(2), (1, 4))
+    gaps = np.random.default_rng(1).random(token_ids.shape) < 0.3
+    return {"token_ids": np.where(gaps, MARK, token_ids).astype("int32")}, token_ids
+
+
+def learn_classes(model):
+    """The third token tells the class."""
+    token_ids = few_ids(6)
+    return {"token_ids": token_ids}, token_ids[:, 2] % 3
+
+
+def learn_tags(model):
+    """A token's neighbour tells its tag."""
+    token_ids = few_ids(6)
+    return {"token_ids": token_ids}, np.roll(token_ids, 1, axis=1) % 5
+
+
+def learn_spans(model):
+    """The answer is a token that stands out, and the one after it."""
+    token_ids = few_ids(6)
+    starts = np.arange(ROWS) % 5
+    token_ids[np.arange(ROWS), starts] = MARK
+    return {"token_ids": token_ids}, {"start_logits": starts, "end_logits": starts + 1}
+
+
+def learn_directions(model):
+    """Texts of a class have the same features."""
+    inputs, classes = learn_classes(model)
+    return inputs, np.eye(SIZES["hidden_dim"], dtype="float32")[classes]
+
+
+def learn_from_the_source(model):
+    """The source says one token over and over, and so must the target, which is not shown to the decoder."""
+    token_ids = few_ids(1)
+    return {"encoder_token_ids": np.tile(token_ids, (1, 5)), "decoder_token_ids": np.full((ROWS, 4), MARK, "int32")}, (
+        np.tile(token_ids, (1, 4)))
+
+
+LESSONS = {  # task -> function of a model to (inputs, targets) that it can learn in a moment
+    "text-generation": learn_to_go_on,
+    "translation": learn_from_the_source,
+    "summarization": learn_from_the_source,
+    "fill-mask": learn_to_fill,
+    "text-classification": learn_classes,
+    "token-classification": learn_tags,
+    "question-answering": learn_spans,
+    "feature-extraction": learn_directions,
+}
