@@ -26,17 +26,18 @@ WORK = HERE / "work"
 RESULTS = HERE / "results"
 MARK = "@@ "  # what a contender prints for us; libraries print too
 # Options whose values are this machine's paths -> what to show instead; None hides the option.
-PLACEHOLDERS = {"--peers": "PYTHON", "--keras-hub": "PYTHON", "--data": "input.txt", "--out": None}
+PLACEHOLDERS = {"--peers": "PYTHON", "--keras-hub": "PYTHON", "--data": "PATH", "--out": None}
 PAUSE = 1.0   # seconds between two contenders, in which threads that still spin go to sleep
 
 
-def options(title, rounds=None, data=False, peers=False, keras_hub=False):
+def options(title, rounds=None, data=None, peers=False, keras_hub=False):
     """An argument parser with the options that the scripts have in common.
 
     Args:
         title: what the script measures.
         rounds: default number of rounds; None leaves `--rounds` out.
-        data, peers, keras_hub: whether the script takes these.
+        data: where its data lies below a folder of data sets, file or folder; None leaves `--data` out.
+        peers, keras_hub: whether the script takes these.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--toy", action="store_true", help="tiny sizes, to see whether it runs; nothing is kept")
@@ -45,8 +46,8 @@ def options(title, rounds=None, data=False, peers=False, keras_hub=False):
         parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"runs of each; default {rounds}")
         parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of every contender; default 2")
     if data:
-        parser.add_argument("--data", type=pathlib.Path, default=find_shakespeare(), metavar="FILE",
-                            help="tiny Shakespeare, input.txt of char-rnn")
+        parser.add_argument("--data", type=pathlib.Path, default=find_data(data), metavar="PATH",
+                            help=f"{data} of the data sets, or another of its form")
     if peers:
         parser.add_argument("--peers", metavar="PYTHON", help="interpreter with requirements-peers.txt; without it the "
                                                               "peers are left out")
@@ -55,17 +56,27 @@ def options(title, rounds=None, data=False, peers=False, keras_hub=False):
     return parser
 
 
-def find_shakespeare():
-    """Where a developer has the text, or None."""
-    shared = pathlib.Path(os.environ.get("KZOO_SHARED", CHECKOUT.parent / "shared"))
-    path = shared / "data" / "tinyshakespeare" / "input.txt"
-    return path if path.is_file() else None
+def find_data(name=""):
+    """Where a developer has a data set, or all of them; None if nowhere."""
+    path = pathlib.Path(os.environ.get("KZOO_SHARED", CHECKOUT.parent / "shared")) / "data" / name
+    return path if path.exists() else None
 
 
-def need_data(args):
-    if args.data is None or not args.data.is_file():
-        sys.exit("Give tiny Shakespeare (input.txt of char-rnn, 1,115,394 characters) with --data FILE.")
+def need_data(args, *files):
+    """The data's file, or its folder, which must hold `files`; ends the script where it is not there."""
+    wanted = f"the folder with {', '.join(files)}" if files else "tiny Shakespeare (input.txt of char-rnn)"
+    if args.data is None:
+        sys.exit(f"Give {wanted} with --data.")
+    missing = [path for path in ([args.data / name for name in files] or [args.data]) if not path.is_file()]
+    if missing:
+        sys.exit(f"{missing[0]} is no file. Give {wanted} with --data.")
     return args.data.resolve()
+
+
+def use_checkout():
+    """Let this process import kzoo from here, and leave out what TensorFlow says of the machine."""
+    sys.path.insert(0, str(CHECKOUT))
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def environment(threads=None, **more):

@@ -98,14 +98,14 @@ def matmul_peak(sizes, repeats=20):
 
 
 def main():
-    parser = bench.options(TITLE, rounds=5, data=True)
+    parser = bench.options(TITLE, rounds=5, data="tinyshakespeare/input.txt")
     parser.add_argument("--only", choices=("shakespeare", "step"), help="one of the two")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="of GPT-2 small; default 16")
     args = parser.parse_args()
     if os.environ.get("KERAS_BACKEND") != "jax":
         sys.exit("Set KERAS_BACKEND=jax.")
     started = bench.machine.describe()
-    sys.path.insert(0, str(bench.CHECKOUT))
+    bench.use_checkout()
     import jax
 
     device = jax.devices()[0]

@@ -1,6 +1,6 @@
 """Run the benchmarks, one after the other, and write RESULTS.md from what they leave in results/.
 
-    python benchmarks/run.py --peers PYTHON --keras-hub PYTHON [--only NAME ...] [--data input.txt]
+    python benchmarks/run.py --peers PYTHON --keras-hub PYTHON [--only NAME ...] [--data FOLDER]
 
 Each script measures in processes of its own, stores its rows when it is done, and can be run alone; `--missing` goes on
 with a run that was interrupted. The exit status is 1 if a bar was missed. Standard library only.
@@ -8,21 +8,36 @@ with a run that was interrupted. The exit status is 1 if a bar was missed. Stand
 import argparse
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
 import bench
 
-# Script -> the options it takes, in the order of RESULTS.md. The GPU's runs only when asked for.
+# Script -> the options it takes, in the order of RESULTS.md.
 SCRIPTS = {
     "startup": (),
     "fit_throughput": ("peers", "keras_hub"),
+    "fit_encoders": ("peers", "keras_hub"),
     "decode_gpt2_small": ("peers",),
     "export_gpt2_small": (),
     "shakespeare": ("data",),
+    "imdb_keras_io": ("data",),
+    "sst2": ("data",),
+    "ag_news": ("data",),
+    "scan": ("data",),
+    "g2p": ("data",),
+    "multi30k": ("data",),
     "gpu_jax": ("data",),
 }
-ON_REQUEST = {"gpu_jax": ": it needs a GPU that JAX can use, and none was at hand"}
+# Where the data of a script lies below the folder of data sets.
+DATA = {"shakespeare": "tinyshakespeare/input.txt", "imdb_keras_io": "imdb", "sst2": "sst2", "ag_news": "ag_news",
+        "scan": "scan", "g2p": "sigmorphon2020-g2p", "multi30k": "multi30k/bpe-en-de",
+        "gpu_jax": "tinyshakespeare/input.txt"}
+# What runs only when asked for -> why.
+ON_REQUEST = {"gpu_jax": ": it needs a GPU that JAX can use, and none was at hand",
+              "multi30k": ": it takes hours on two cores"}
+JAX = ("gpu_jax",)
 HEADER = """# Results
 
 What kzoo is held to, measured: `make bench` repeats all of it and rewrites this file. Figures are medians of several
@@ -44,8 +59,8 @@ def render(results):
         if name in results:
             parts.append(bench.rows.section(results[name]) + "\n")
         else:
-            command = f"{'KERAS_BACKEND=jax ' * (name in ON_REQUEST)}python benchmarks/run.py --only {name}"
-            command += "".join(f" --{option.replace('_', '-')} {'input.txt' if option == 'data' else 'PYTHON'}"
+            command = f"{'KERAS_BACKEND=jax ' * (name in JAX)}python benchmarks/run.py --only {name}"
+            command += "".join(f" --{option.replace('_', '-')} {'FOLDER' if option == 'data' else 'PYTHON'}"
                                for option in takes)
             parts.append(NOT_MEASURED.format(name=name, command=command, why=ON_REQUEST.get(name, "")))
     return "\n".join(parts)
@@ -67,16 +82,23 @@ def command(name, args):
     """The command line of one script."""
     words = [sys.executable, str(bench.HERE / f"{name}.py")]
     for option in SCRIPTS[name]:
-        if getattr(args, option) is not None:
-            words += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
+        value = data_of(name, args.data) if option == "data" else getattr(args, option)
+        if value is not None:
+            words += [f"--{option.replace('_', '-')}", str(value)]
     return words + ["--toy"] * args.toy
+
+
+def data_of(name, data):
+    """The data of a script in the folder `data`; `data` itself where that is a file."""
+    return data if data is None or data.is_file() else data / DATA[name]
 
 
 def parse(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", metavar="PYTHON", help="interpreter with requirements-peers.txt")
     parser.add_argument("--keras-hub", metavar="PYTHON", help="interpreter with requirements-keras-hub.txt")
-    parser.add_argument("--data", default=bench.find_shakespeare(), metavar="FILE", help="tiny Shakespeare, input.txt")
+    parser.add_argument("--data", type=pathlib.Path, default=bench.find_data(), metavar="FOLDER",
+                        help="folder of the data sets, or the one file that a script reads")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, metavar="NAME", help=f"some of: {', '.join(SCRIPTS)}")
     parser.add_argument("--missing", action="store_true", help="leave out what has been measured")
     parser.add_argument("--render", action="store_true", help="only write RESULTS.md anew")
@@ -88,10 +110,10 @@ def main():
     args, failed = parse(), []
     for name in [] if args.render else chosen(args):
         if "data" in SCRIPTS[name] and args.data is None:
-            bench.say(f"{name}: left out, it needs --data input.txt (tiny Shakespeare)")
+            bench.say(f"{name}: left out, it needs --data FOLDER, with {DATA[name]} in it")
             continue
         bench.say(f"== {name}")
-        variables = {"KERAS_BACKEND": "jax"} if name in ON_REQUEST else {}
+        variables = {"KERAS_BACKEND": "jax"} if name in JAX else {}
         if subprocess.run(command(name, args), env={**os.environ, **variables}).returncode:
             failed.append(name)
     if not args.toy:

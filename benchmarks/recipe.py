@@ -1,0 +1,84 @@
+"""Benchmarks that train with `kzoo train` and measure with `kzoo evaluate`, in processes of their own, as users do.
+
+A recipe is three dicts: the options of `kzoo train`, config fields for `--set`, and what `--toy` makes smaller.
+"""
+import json
+import shutil
+import subprocess
+import sys
+
+import bench
+
+RUN = "run"  # name of the run in the folder of a script that trains one
+TOY_FIELDS = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+
+
+def train_command(preset, task, data, out, options, fields):
+    """The words of `kzoo train`; `data` is one file or several, an option that is True stands alone."""
+    data = data if isinstance(data, (list, tuple)) else [data]
+    words = ["train", preset, "--task", task, "--data", *data, "--out", out]
+    for name, value in options.items():
+        values = [] if value is True else value if isinstance(value, (list, tuple)) else [value]
+        words += [f"--{name}", *values]
+    for name, value in fields.items():
+        words += ["--set", f"{name}={value}"]
+    return list(map(str, words))
+
+
+def run_kzoo(words):
+    """What a command prints as its result; its progress is shown."""
+    command = [sys.executable, "-m", "kzoo", *words]
+    return subprocess.run(command, check=True, env=bench.environment(), stdout=subprocess.PIPE, text=True).stdout
+
+
+def train(preset, task, data, out, options, fields, resume=False):
+    """What training.json says of a run.
+
+    Args:
+        resume: go on with the run in `out` if there is one; otherwise it is replaced.
+    """
+    finished = _record(out)
+    if resume and finished is not None and finished.get("state") == "finished":
+        bench.say(f"{out} is trained")
+        return finished["results"]
+    words = train_command(preset, task, data, out, {**options, "resume" if resume else "overwrite": True}, fields)
+    bench.say(f"kzoo {' '.join(words)}")
+    run_kzoo(words)
+    return _record(out)["results"]
+
+
+def evaluate(out, data, **options):
+    """The metrics of `kzoo evaluate`; options by name, True for those that stand alone."""
+    words = ["evaluate", out, "--data", *(data if isinstance(data, (list, tuple)) else [data]), "--json"]
+    for name, value in options.items():
+        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
+    return json.loads(run_kzoo(list(map(str, words))))
+
+
+def work(name, args):
+    """The folder in which a benchmark works, empty unless it is resumed.
+
+    Args:
+        name: of the folder.
+        args: of the script: `toy`, and `resume` where it can be.
+    """
+    folder = bench.WORK / f"{name}{'-toy' * args.toy}"
+    resumable = hasattr(args, "resume") and not args.toy
+    if resumable and not args.resume and (folder / RUN).exists():
+        sys.exit(f"{folder} holds a run. Go on with it (--resume), or remove it first.")
+    if not (resumable and args.resume):
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def rows_of_run(results):
+    """Rows on the training itself, from what training.json says."""
+    return [bench.rows.Row("optimizer steps", [results["steps"]]),
+            bench.rows.Row("parameters", [results["parameters"] / 1e6], "M"),
+            bench.rows.Row("seconds of training, validations included", [results["seconds"]], "s")]
+
+
+def _record(out):
+    path = out / "training.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
