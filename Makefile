@@ -5,8 +5,8 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 PEERS = benchmarks/.venv-peers
 KERAS_HUB = benchmarks/.venv-keras-hub
-# A file's tests stay in one process, because they share what is dear to make; each process holds about 2 GB.
-PYTEST = -q --numprocesses auto --maxprocesses 6 --dist loadfile
+# tests/conftest.py says which tests stay in one process; each holds about 2 GB.
+PYTEST = -q --numprocesses auto --maxprocesses 6
 # What keras.ops code must do alike on every backend.
 ON_JAX = tests/layers tests/models tests/tasks
 

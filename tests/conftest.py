@@ -1,17 +1,48 @@
-"""Fixtures every test may use."""
+"""Fixtures every test may use; and what makes compiling cheap, which takes most of the time of tests."""
 import os
 import pathlib
 
 import pytest
 
-if os.environ.get("KERAS_BACKEND") == "jax":  # there most of the time goes into compiling, which this makes faster
+CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+
+# Tests run a compiled function once or twice, so that what a compiler spends on speed is lost. Processes that tests
+# start (training that is killed, exports) compile as users do.
+if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    # The processes of a run use what the others have compiled, and the next run what this one has.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CHECKOUT / ".pytest_cache" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist, one process runs all
+def pytest_xdist_make_scheduler(config, log):
+    """Keep a file's tests in one process, and those of exports, which share a bundle: it is dear to make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class BySharedFixtures(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return os.path.dirname(path) if os.path.dirname(path).endswith("tests/export") else path
+
+    return BySharedFixtures(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs_as_traced():
+    """TensorFlow runs graphs as they were traced; rewriting them takes longer than running them a few times."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")
 def shared():
     """The folder with real data, where a developer has one; tests that need it skip elsewhere."""
-    folder = pathlib.Path(os.environ.get("KZOO_SHARED", pathlib.Path(__file__).resolve().parents[2] / "shared"))
+    folder = pathlib.Path(os.environ.get("KZOO_SHARED", CHECKOUT.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"the optional data folder is not here ({folder.name}; set KZOO_SHARED)")
     return folder

@@ -18,7 +18,7 @@ from kzoo.cli.parser import build_parser
 
 HERE = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("bench", "rows", "machine", "recipe", "word_tokenizer", "imdb_keras_io", "sst2", "ag_news", "scan", "g2p",
-         "multi30k", "fit_encoders", "shakespeare")
+         "multi30k", "fit_encoders", "beam_translation", "shakespeare")
 WORDS = "a good and fine film with one bad scene that nobody likes but the end is great fun".split()
 draw = random.Random(1)
 
@@ -118,6 +118,18 @@ def test_multi30k(toy, tmp_path):
     result, bleu = toy("multi30k", tmp_path)
     assert 0 <= bleu <= 100
     assert result["rows"][0]["name"].startswith("validation loss after 2 updates")
+
+
+def test_beam_translation(modules, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(modules.bench, "WORK", tmp_path)
+    monkeypatch.setattr(modules.machine, "busy", lambda: 0)
+    monkeypatch.setattr(modules.bench, "use_checkout", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["beam_translation.py", "--toy"])
+    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        monkeypatch.setenv(name, "2")  # the script sets them
+    assert modules.beam_translation.main() == 0
+    rows = json.loads((tmp_path / "toy" / "beam_translation.json").read_text())["rows"]
+    assert [len(row["values"]) for row in rows] == [1] * 4 and "batch 32 / batch 1" in capsys.readouterr().out
 
 
 def test_options_are_those_of_the_command_line(modules, tmp_path):

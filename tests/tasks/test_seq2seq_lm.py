@@ -191,7 +191,8 @@ def test_it_learns_to_reverse_and_says_so(tmp_path):
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.generate(sources, max_new_tokens=6) == model.generate(sources, max_new_tokens=6)
     kzoo.save(model, tmp_path / "run")
-    assert kzoo.load(tmp_path / "run").generate(sources[0], max_new_tokens=6) == expected[0]
+    found = kzoo.load(tmp_path / "run").generate(sources, max_new_tokens=6)
+    assert found == model.generate(sources, max_new_tokens=6)
 
 
 def test_tasks_of_a_family_share_their_weights(model, tmp_path):
