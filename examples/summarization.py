@@ -26,6 +26,7 @@ FILLERS = ("Bring a friend .", "There will be coffee .", "Tell us if you cannot 
 SUBJECT = "{event} in {place} , {date}"
 COUNT = 8000
 HELD_OUT = 200
+LAYERS = 2
 STEPS = 900
 WARMUP_STEPS = 100
 OUT = pathlib.Path("out/summaries")
@@ -47,8 +48,9 @@ TRAIN.write_text("".join(rows[HELD_OUT:]), encoding="utf-8")
 
 run = kzoo.train(
     "transformer-tiny", TRAIN, OUT / "run", task="summarization", tokenizer="sentencepiece", vocabulary_size=900,
-    overrides={"num_layers": 2, "dropout": 0.0, "max_sequence_length": 128}, steps=STEPS, batch_size=32,
-    learning_rate=3e-3, warmup_steps=WARMUP_STEPS, validation_split=0.02, interval=300, overwrite=True)
+    overrides={"num_layers": LAYERS, "num_decoder_layers": LAYERS, "dropout": 0.0, "max_sequence_length": 128},
+    steps=STEPS, batch_size=32, learning_rate=3e-3, warmup_steps=WARMUP_STEPS, validation_split=0.02,
+    interval=300, overwrite=True)
 
 metrics = kzoo.evaluate(run.model, TEST)
 print(", ".join(f"{name} {metrics[name]:.3f}" for name in ("rouge1", "rouge2", "rougeL")),

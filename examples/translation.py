@@ -22,6 +22,7 @@ LANGUAGES = ("de", "es", "fr", "it", "nl", "pl", "pt", "sv")
 CURRENCIES = ("EUR", "USD", "GBP", "JPY", "CHF")
 PAIRS = 20_000
 HELD_OUT = 300
+LAYERS = 2
 STEPS = 600
 WARMUP_STEPS = 100
 OUT = pathlib.Path("out/translation")
@@ -48,7 +49,7 @@ TEST.write_text("".join(rows[:HELD_OUT]), encoding="utf-8")
 
 run = kzoo.train(
     "transformer-tiny", TRAIN, OUT / "run", task="translation", tokenizer="sentencepiece", vocabulary_size=700,
-    overrides={"num_layers": 2, "num_decoder_layers": 2, "dropout": 0.0, "max_sequence_length": 64},
+    overrides={"num_layers": LAYERS, "num_decoder_layers": LAYERS, "dropout": 0.0, "max_sequence_length": 64},
     steps=STEPS, batch_size=64, learning_rate=3e-3, warmup_steps=WARMUP_STEPS, validation_split=0.02, interval=200,
     overwrite=True)
 

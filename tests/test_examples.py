@@ -20,9 +20,9 @@ EXAMPLES = {
                                 r"F1 [01]\.\d{3} of the spans in 10 held-out sentences"),
     "question_answering.py": ({"COUNT": "300", "HELD_OUT": "10", "EPOCHS": "1"},
                               r"exact match \d+\.\d, F1 \d+\.\d on 10 held-out questions"),
-    "translation.py": ({"PAIRS": "600", "HELD_OUT": "4", "STEPS": "2", "WARMUP_STEPS": "1"},
+    "translation.py": ({"PAIRS": "600", "HELD_OUT": "4", "STEPS": "2", "WARMUP_STEPS": "1", "LAYERS": "1"},
                        r"right to the letter: \d+\.\d % of 4 held-out texts"),
-    "summarization.py": ({"COUNT": "300", "HELD_OUT": "4", "STEPS": "2", "WARMUP_STEPS": "1"},
+    "summarization.py": ({"COUNT": "300", "HELD_OUT": "4", "STEPS": "2", "WARMUP_STEPS": "1", "LAYERS": "1"},
                          r"rouge1 \d.*, rougeL \d.* on 4 held-out messages"),
 }
 

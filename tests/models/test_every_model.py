@@ -264,14 +264,14 @@ def test_folder_round_trip(model, tmp_path):
 
 def test_fit_learns_a_pattern(case):
     keras.utils.set_random_seed(0)
-    model = fresh(case, initializer_range=0.1)
+    model = fresh(case, initializer_range=0.1, num_layers=1, num_decoder_layers=1)
     inputs, targets = LESSONS[model.task](model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if np.asarray(keras.tree.flatten(targets)[0]).dtype.kind == "f":
         loss = keras.losses.MeanSquaredError()
-    model.compile(optimizer=keras.optimizers.Adam(0.01), jit_compile=keras.backend.backend() == "jax",
+    model.compile(optimizer=keras.optimizers.SGD(0.2), jit_compile=keras.backend.backend() == "jax",
                   loss={name: loss for name in targets} if isinstance(targets, dict) else loss)
-    losses = model.fit(inputs, targets, batch_size=16, epochs=25, verbose=0).history["loss"]
+    losses = model.fit(inputs, targets, batch_size=16, epochs=150, verbose=0).history["loss"]
     assert losses[-1] < 0.6 * losses[0]
     if model.task == "text-generation":
         right = outputs(model, inputs)[0].argmax(axis=-1) == targets

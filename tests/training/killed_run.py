@@ -19,6 +19,10 @@ import keras
 from kzoo.training import callbacks, checkpoints, data_files, run_folder, token_files, trainer
 
 JIT = "on" if keras.backend.backend() == "jax" else "off"  # whichever is quicker for so few steps
+if JIT == "off":
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in conftest.py, for speed
 OPTIONS = {"gradient_accumulation": 2, "steps": 11, "interval": 3, "warmup_steps": 2, "deterministic": True, "jit": JIT}
 SIZES = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6, "dropout": 0.2}
 TASKS = {
