@@ -5,8 +5,9 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 PEERS = benchmarks/.venv-peers
 KERAS_HUB = benchmarks/.venv-keras-hub
-# tests/conftest.py says which tests stay in one process; each holds about 2 GB.
-PYTEST = -q --numprocesses auto --maxprocesses 6
+# Each process takes a row of files, which share what is dear to make, and in the end some of another's tests. It holds
+# about 2 GB.
+PYTEST = -q --numprocesses auto --maxprocesses 6 --dist worksteal
 # What keras.ops code must do alike on every backend; `make test-jax` runs all that can.
 ON_JAX = tests/layers tests/models tests/tasks/test_live_decoder.py
 
@@ -30,10 +31,11 @@ bench: $(INSTALLED) $(PEERS)/.installed $(KERAS_HUB)/.installed
 	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python --keras-hub $(KERAS_HUB)/bin/python $(ARGS)
 
 # Made anew only when the requirements change; a half-made one is not taken for a whole one.
+# Python compiles what is imported; compiling all that is installed takes as long as installing it.
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[all]"
+	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip
+	$(BIN)/python -m pip install --quiet --no-compile --editable ".[all]"
 	touch $@
 
 # The peers need torch and libraries that disagree with ours: they never share our environment.

@@ -17,19 +17,6 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
-@pytest.hookimpl(optionalhook=True)  # without xdist, one process runs all
-def pytest_xdist_make_scheduler(config, log):
-    """Keep a file's tests in one process, and those of exports, which share a bundle: it is dear to make."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class BySharedFixtures(LoadScopeScheduling):
-        def _split_scope(self, nodeid):
-            path = nodeid.partition("::")[0]
-            return os.path.dirname(path) if os.path.dirname(path).endswith("tests/export") else path
-
-    return BySharedFixtures(config, log)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def graphs_as_traced():
     """TensorFlow runs graphs as they were traced; rewriting them takes longer than running them a few times."""
