@@ -11,6 +11,8 @@ PYTEST = -q --numprocesses auto --maxprocesses 6 --dist worksteal
 # What keras.ops code must do alike on every backend; `make test-jax` runs all that can.
 ON_JAX = tests/layers tests/models tests/tasks/test_live_decoder.py
 
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: test test-jax lint demo bench clean
 
 test: lint
@@ -31,7 +33,7 @@ bench: $(INSTALLED) $(PEERS)/.installed $(KERAS_HUB)/.installed
 	$(BIN)/python benchmarks/run.py --peers $(PEERS)/bin/python --keras-hub $(KERAS_HUB)/bin/python $(ARGS)
 
 # Made anew only when the requirements change; a half-made one is not taken for a whole one.
-# Python compiles what is imported; compiling all that is installed takes as long as installing it.
+# Python compiles what is imported and keeps it; compiling all that is installed takes as long as installing it.
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip
