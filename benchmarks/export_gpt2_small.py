@@ -47,10 +47,10 @@ def main():
             row(f"{name}: peak memory of the conversion", lambda run, name=name:
                 run["artifacts"][name]["peak_memory"] and run["artifacts"][name]["peak_memory"] / 1e9, "GB")]
     table += [
-        row("hungriest conversion: peak memory / weights", hungriest, "x", BARS["memory"]),
+        row("hungriest conversion: peak memory / weights", hungriest, "x"),
         row("export to ONNX alone, verification included", lambda run: run["seconds"], "s", of=onnx_runs),
         row("export to all three, verification included", lambda run: run["seconds"], "s", BARS["seconds"]),
-        row("all three: peak memory of one process / weights", lambda run: times(run, "largest"), "x"),
+        row("all three: peak memory of one process / weights", lambda run: times(run, "largest"), "x", BARS["memory"]),
         row("all three: peak memory of all processes / weights", lambda run: times(run, "peak"), "x")]
     text = TEXT.format(weights=runs[0]["weights"] / 1e6)
     versions = bench.own_versions("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert")
