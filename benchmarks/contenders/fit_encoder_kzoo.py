@@ -8,7 +8,7 @@ from serving import serve
 
 import kzoo
 
-kind, sizes = sys.argv[1], fitting_encoders.read_sizes(sys.argv[2])
+kind, sizes = sys.argv[1], fitting.read_sizes(sys.argv[2])
 fields = {"vocabulary_size": sizes.vocabulary, "num_layers": sizes.layers, "num_heads": sizes.heads,
           "hidden_dim": sizes.width, "intermediate_dim": 4 * sizes.width, "max_sequence_length": max(512, sizes.block),
           "dropout": sizes.dropout}

@@ -2,13 +2,14 @@
 import sys
 import time
 
+import fitting
 import fitting_encoders
 import torch
 from serving import serve
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification, MarianConfig, MarianMTModel
 
-kind, sizes, threads = sys.argv[1], fitting_encoders.read_sizes(sys.argv[2]), int(sys.argv[3])
+kind, sizes, threads = sys.argv[1], fitting.read_sizes(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 

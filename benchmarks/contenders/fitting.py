@@ -1,4 +1,4 @@
-"""What the contenders of fit_throughput.py share: sizes, data, and the measurement for Keras models."""
+"""What the contenders of fit_throughput.py and fit_encoders.py share: sizes, data, measuring Keras models."""
 import json
 import time
 from typing import NamedTuple
@@ -13,10 +13,11 @@ class Sizes(NamedTuple):
     batch: int
     vocabulary: int
     steps: int
+    dropout: float = 0.0
 
     @property
     def tokens(self):
-        """Read in one measurement."""
+        """Read in one measurement; of pairs, those of the target."""
         return self.steps * self.batch * self.block
 
 

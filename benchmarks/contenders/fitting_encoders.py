@@ -1,27 +1,4 @@
-"""What the contenders of fit_encoders.py share: sizes and data."""
-import json
-from typing import NamedTuple
-
-
-class Sizes(NamedTuple):
-    """Of the model, and of one measurement."""
-    layers: int
-    heads: int
-    width: int
-    block: int
-    batch: int
-    vocabulary: int
-    steps: int
-    dropout: float
-
-    @property
-    def tokens(self):
-        """Read in one measurement; of pairs, those of the target."""
-        return self.steps * self.batch * self.block
-
-
-def read_sizes(text):
-    return Sizes(**json.loads(text))
+"""What the contenders of fit_encoders.py share beyond fitting.py: their data."""
 
 
 def classified_rows(sizes):

@@ -339,7 +339,6 @@ def _write_t5(theirs, config):
     theirs.update(feed_forward_proj=kind, tie_word_embeddings=config.scale_logits)
 
 
-
 register(Family(
     name="t5",
     config=T5Config,
