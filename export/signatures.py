@@ -8,8 +8,9 @@ import dataclasses
 
 from kzoo.errors import unknown
 
-# Prompt buckets of runtimes with fixed shapes, as far as the context reaches.
-PREFILL_LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
+# Prompt buckets of runtimes with fixed shapes, as far as the context reaches. They are few because an interpreter
+# prepares the weights anew for every signature: each one costs about the memory of the whole model.
+PREFILL_LENGTHS = (8, 32, 128, 1024)
 
 # Sizes a manifest records for its signatures, each a whole number.
 SIZES = ("num_layers", "num_key_value_heads", "head_dim", "vocabulary_size", "max_sequence_length")

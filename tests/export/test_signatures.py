@@ -3,7 +3,7 @@ import pytest
 
 from kzoo.export.signatures import TABLES, forward_signature, prefill_lengths, signatures
 
-SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 17}
+SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 33}
 
 
 def names(rows):
@@ -22,10 +22,10 @@ def test_onnx_has_the_names_that_its_clients_expect():
 
 def test_tflite_has_a_bucket_for_each_length_that_fits():
     forms = signatures("text-generation", "tflite", SIZES)
-    assert [form.file_name for form in forms.values()] == ["decode", "prefill_8", "prefill_16"]
-    assert names(forms["prefill_16"].inputs)[:3] == ["tokens", "input_pos", "mask"]
-    assert forms["prefill_16"].inputs[0].shape == (1, 16)
-    assert forms["decode"].inputs[3].shape == (1, 17, 3, 5)
+    assert [form.file_name for form in forms.values()] == ["decode", "prefill_8", "prefill_32"]
+    assert names(forms["prefill_32"].inputs)[:3] == ["tokens", "input_pos", "mask"]
+    assert forms["prefill_32"].inputs[0].shape == (1, 32)
+    assert forms["decode"].inputs[3].shape == (1, 33, 3, 5)
     assert "logits" not in names(forms["prefill_8"].outputs) and "logits" in names(forms["decode"].outputs)
 
 
@@ -34,8 +34,8 @@ def test_saved_model_has_the_default_signature():
     assert [form.file_name for form in forms.values()] == ["serving_default", "prefill", "decode"]
 
 
-@pytest.mark.parametrize(("context", "expected"), [(5, (5,)), (8, (8,)), (100, (8, 16, 32, 64)),
-                                                   (4096, (8, 16, 32, 64, 128, 256, 512, 1024))])
+@pytest.mark.parametrize(("context", "expected"), [(5, (5,)), (8, (8,)), (100, (8, 32)),
+                                                   (4096, (8, 32, 128, 1024))])
 def test_prefill_lengths(context, expected):
     assert prefill_lengths(context) == expected
 

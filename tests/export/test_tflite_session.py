@@ -10,7 +10,7 @@ def session(exported):
     return open_bundle(exported[0], "tflite", threads=1)
 
 
-@pytest.mark.parametrize("length", [1, 2, 8, 9, 10, 17, 33, 42, 53])
+@pytest.mark.parametrize("length", [1, 2, 8, 9, 10, 16, 17, 33, 42, 53])
 def test_every_prompt_length_agrees_with_token_by_token(session, length):
     ids = np.random.default_rng(length).integers(0, 311, (1, length)).astype("int32")
     expected = session.run("forward", {"token_ids": ids})["logits"][:, -1]
@@ -18,6 +18,16 @@ def test_every_prompt_length_agrees_with_token_by_token(session, length):
     np.testing.assert_allclose(logits, expected, atol=1e-5)
     ids[0, 0] = (ids[0, 0] + 1) % 311
     assert np.abs(session.prefill(ids, np.ones(ids.shape, bool), 1)[0] - expected).max() > 1e-4
+
+
+@pytest.mark.parametrize(("length", "expected"), [
+    (1, []), (2, [8]), (9, [8]), (10, [8, 8]), (16, [8, 8]), (17, [32]), (33, [32]), (53, [32, 32])])
+def test_a_prompt_takes_the_largest_buckets_that_it_fills_by_half(session, monkeypatch, length, expected):
+    calls = []
+    monkeypatch.setattr(session, "_call", lambda name, feeds, call=session._call: calls.append(name) or call(name, feeds))
+    ids = np.arange(length)[None]
+    session.prefill(ids, np.ones(ids.shape, bool), 1)
+    assert calls == [*(f"prefill_{size}" for size in expected), "decode"]
 
 
 def test_buckets_by_our_names(session):
