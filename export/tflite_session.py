@@ -80,7 +80,7 @@ class TFLiteSession(TextGenerationSession):
         return logits, _Row(results, row.position + 1)
 
     def _read_row(self, token_ids, row):
-        """Prompt tokens into the cache, in the largest buckets that they fill at least by half, padded if not wholly."""
+        """Prompt tokens into the cache, each time in the largest bucket that they fill by half or more, then padded."""
         while len(token_ids):
             length = max((size for size in self._buckets if size <= 2 * len(token_ids)), default=self._buckets[0])
             piece, token_ids = token_ids[:length], token_ids[length:]

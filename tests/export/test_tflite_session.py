@@ -23,8 +23,8 @@ def test_every_prompt_length_agrees_with_token_by_token(session, length):
 @pytest.mark.parametrize(("length", "expected"), [
     (1, []), (2, [8]), (9, [8]), (10, [8, 8]), (16, [8, 8]), (17, [32]), (33, [32]), (53, [32, 32])])
 def test_a_prompt_takes_the_largest_buckets_that_it_fills_by_half(session, monkeypatch, length, expected):
-    calls = []
-    monkeypatch.setattr(session, "_call", lambda name, feeds, call=session._call: calls.append(name) or call(name, feeds))
+    calls, call = [], session._call
+    monkeypatch.setattr(session, "_call", lambda name, feeds: calls.append(name) or call(name, feeds))
     ids = np.arange(length)[None]
     session.prefill(ids, np.ones(ids.shape, bool), 1)
     assert calls == [*(f"prefill_{size}" for size in expected), "decode"]
