@@ -13,7 +13,8 @@ fields = {"vocabulary_size": sizes.vocabulary, "num_layers": sizes.layers, "num_
           "hidden_dim": sizes.width, "intermediate_dim": 4 * sizes.width, "max_sequence_length": max(512, sizes.block),
           "dropout": sizes.dropout}
 if kind == "encoder":
-    model = kzoo.create("bert-base", task="text-classification", labels=("no", "yes"), **fields)
+    model = kzoo.create("bert-base", task="text-classification", labels=("no", "yes"), **fields,
+                        attention_dropout=sizes.dropout)  # by default 0.1, as published
     inputs, targets = fitting_encoders.encoder_inputs(sizes)
 else:
     model = kzoo.create("transformer-base", task="translation", num_decoder_layers=sizes.layers, **fields)
