@@ -4,7 +4,7 @@ import hashlib
 import pathlib
 
 from kzoo.errors import unknown
-from kzoo.export.signatures import SIZES, TABLES
+from kzoo.export.signature_tables import SIZES, TABLES
 from kzoo.files import read_json
 
 MANIFEST = "manifest.json"
@@ -12,11 +12,12 @@ GOLDEN = "verification.npz"
 FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 16 * 2**20
 MAX_COUNT = 2**31 - 1
+MAX_LAYERS = 10_000
 MAX_BYTES = 2**50
 
 # Runtime -> the main file of an artifact, where variant "none" has no suffix.
 PATHS = {
-    "onnx": "onnx/model{suffix}.onnx",
+    "onnx": "onnx/{name}{suffix}.onnx",
     "tflite": "tflite/model{suffix}.tflite",
     "savedmodel": "saved_model{suffix}/1",
     "keras": "keras{suffix}",
@@ -81,6 +82,11 @@ class Bundle:
     def sizes(self):
         return self.manifest["sizes"]
 
+    @property
+    def settings(self):
+        """The task's own, such as its labels."""
+        return self.manifest["settings"]
+
     def find(self, runtime=None, variant="none"):
         """The artifact for a runtime; None takes the first in the bundle's order.
 
@@ -144,9 +150,9 @@ def list_files(folder):
     return {path: ((folder / path).stat().st_size, sha256_of(folder / path)) for path in found if path != MANIFEST}
 
 
-def main_file(runtime, variant):
-    """Where an artifact of this runtime and variant lies in a bundle."""
-    return PATHS[runtime].format(suffix="" if variant == "none" else f"_{variant}")
+def main_file(runtime, variant, name="model"):
+    """Where an artifact of this runtime and variant lies in a bundle; `name` is that of an ONNX graph."""
+    return PATHS[runtime].format(name=name, suffix="" if variant == "none" else f"_{variant}")
 
 
 def read_bundle(path):
@@ -171,8 +177,13 @@ def read_bundle(path):
     if task not in TABLES:
         raise ValueError(f"{place}: {unknown('task', task, TABLES)}")
     sizes = read.field(manifest, "sizes", dict)
-    for name in SIZES:
-        read.whole(sizes, name, smallest=1)
+    for name in SIZES[task]:
+        read.whole(sizes, name, smallest=1, largest=MAX_LAYERS if name == "num_layers" else MAX_COUNT)
+    settings = read.field(manifest, "settings", dict)
+    if "num_labels" in sizes:
+        labels = read.field(settings, "labels", list)
+        if len(labels) != sizes["num_labels"] or not all(isinstance(label, str) for label in labels):
+            read.fail(f"`labels` must be {sizes['num_labels']} texts")
     files = {}
     for row in read.field(manifest, "files", list):
         name = read.path(row, "path")

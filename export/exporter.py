@@ -11,8 +11,10 @@ import kzoo
 from kzoo.errors import CheckFailed, unknown
 from kzoo.export.artifact import FORMAT_VERSION, GOLDEN, MANIFEST, Artifact, list_files, read_bundle
 from kzoo.export.extras import write_extras
+from kzoo.export.latency import describe_speed
 from kzoo.export.process import run_worker
-from kzoo.export.signatures import FORWARD, signatures, sizes_of
+from kzoo.export.signature_tables import FORWARD
+from kzoo.export.signatures import settings_of, signatures, sizes_of
 from kzoo.export.target import TARGETS, get_target
 from kzoo.files import atomic_folder, check_target, write_atomic, write_json
 
@@ -49,7 +51,7 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         raise TypeError("`model` must be a kzoo task model, as kzoo.create and kzoo.load make. "
                         f"Received: {type(model).__name__}.")
     if model.task not in FORWARD:
-        raise ValueError(f"Models of the task {model.task!r} cannot be exported yet; those of "
+        raise ValueError(f"Models of the task {model.task!r} cannot be exported; those of "
                          f"{', '.join(FORWARD)} can.")
     with atomic_folder(path, overwrite) as folder:
         folder = folder.resolve()
@@ -122,13 +124,13 @@ def describe(model):
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "family": model.family.name, "task": model.task,
             "parameters": sum(math.prod(weight.shape) for weight in model.trainable_weights),
-            "config": model.config.to_dict(), "sizes": sizes_of(model.config)}
+            "config": model.config.to_dict(), "sizes": sizes_of(model), "settings": settings_of(model)}
 
 
 def write_reference(model, folder, run, progress):
     """The run folder that conversions start from, and the live model's answers."""
     from kzoo.export.golden import record_golden, save_golden
-    from kzoo.export.keras_session import KerasSession
+    from kzoo.export.keras_session import live_session
     from kzoo.saving import load, save
 
     progress("recording what the model says")
@@ -136,7 +138,7 @@ def write_reference(model, folder, run, progress):
     if model.dtype_policy.name != "float32":
         # Files hold float32; a mixed-precision model is compared by its float32 weights, not by its rounding.
         model = load(run, dtype="float32")
-    save_golden(folder / GOLDEN, record_golden(KerasSession(model)))
+    save_golden(folder / GOLDEN, record_golden(live_session(model)))
 
 
 def write_shared(model, folder):
@@ -151,7 +153,7 @@ def write_shared(model, folder):
 
 def _convert(target, variant, folder, run, work, manifest, progress):
     """Write one artifact."""
-    place = target.path(variant)
+    place = target.path(variant, manifest["task"])
     name = Artifact(target.name, variant, place, ()).name
     progress(f"{name}: converting")
     result = run_worker(f"converting to {name}", work, command="convert", format=target.name, quantize=variant,
@@ -173,9 +175,9 @@ def _check(artifact, folder, work, manifest, progress):
     result = run_worker(f"verifying {artifact.name}", work, command="check", artifact=plain, manifest=manifest,
                         bundle=str(folder))
     failed = [row for row in result["rows"] if not row["passed"]]
-    speed = result["latency"].get("tokens_per_second")
+    speed = describe_speed(result["latency"])
     progress(f"{artifact.name}: {'FAILED' if failed else 'passed'} {len(result['rows']) - len(failed)} of "
-             f"{len(result['rows'])} checks" + (f", {speed:.0f} tokens/s" if speed else ""))
+             f"{len(result['rows'])} checks" + (f", {speed}" if speed else ""))
     verification = {"passed": not failed, "rows": result["rows"]}
     return dataclasses.replace(artifact, verification=verification,
                                record={**artifact.record, "latency": result["latency"]}), failed

@@ -1,5 +1,6 @@
 """The small configs that let other programs open a bundle as it is."""
 from kzoo.export.artifact import main_file
+from kzoo.export.signature_tables import REWRITING
 from kzoo.export.signatures import sizes_of
 
 
@@ -21,7 +22,13 @@ def hugging_face_files(model):
 
 def generation_config(model):
     """What `transformers` takes as the defaults of `generate`."""
-    return {"do_sample": False, **{f"{name}_token_id": value for name, value in _special_ids(model).items()}}
+    special = {f"{name}_token_id": value for name, value in _special_ids(model).items()}
+    if model.task in REWRITING:
+        config, defaults = model.config, model.config.generation_defaults()
+        special.update(decoder_start_token_id=config.decoder_start_id, eos_token_id=config.eos_id,
+                       pad_token_id=config.pad_id, forced_eos_token_id=defaults.get("forced_eos_token_id"),
+                       bad_words_ids=[[index] for index in defaults.get("suppress_tokens", ())] or None)
+    return {"do_sample": False, **special}
 
 
 def genai_config(model, variant="none"):
@@ -30,7 +37,7 @@ def genai_config(model, variant="none"):
     The type is "decoder", the generic one with separate keys and values; caches grow by concatenation, so the buffer
     for past and present is not shared.
     """
-    config, sizes = model.config, sizes_of(model.config)
+    config, sizes = model.config, sizes_of(model)
     special = _special_ids(model)
     decoder = {"filename": main_file("onnx", variant).rsplit("/", 1)[1],
                "num_hidden_layers": sizes["num_layers"], "num_attention_heads": config.num_heads,

@@ -1,11 +1,15 @@
 """What the live model said: inputs and outputs that every artifact must repeat, kept in the bundle as arrays."""
 import dataclasses
+import math
 import zipfile
 
 import numpy as np
 
+from kzoo.export.signature_tables import REWRITING
+
 GREEDY_STEPS = 32
 TOP = 8  # likeliest tokens recorded at each greedy step
+LARGEST_ANSWER = 2**21  # numbers of one output of one long text
 LONGEST_END = 2048  # contexts up to this length are also tried at their very end
 MAX_BYTES = 2**31
 
@@ -26,14 +30,31 @@ class Case:
     Attributes:
         name: for reports.
         inputs, outputs: dicts of arrays by our names.
+        per_token: names of the outputs (B, T, ...), which have a row for each token.
     """
     name: str
     inputs: dict
     outputs: dict
+    per_token: tuple
 
-    def real(self):
-        """bool (B, T): where outputs are compared."""
-        return self.inputs["padding_mask"]
+    def real(self, name, values=None):
+        """What is compared of an output: all of it, or its real tokens (N, ...) where it has a row for each token.
+
+        Args:
+            name: of the output.
+            values: an array like it; None means its own.
+        """
+        values = self.outputs[name] if values is None else values
+        return values[self.inputs["padding_mask"]] if name in self.per_token else values
+
+
+    def prompts(self):
+        """`inputs` as those of a continuation: what is continued is `token_ids`, with its `padding_mask`."""
+        if "decoder_token_ids" not in self.inputs:
+            return self.inputs
+        ids = self.inputs["decoder_token_ids"]
+        rest = {name: value for name, value in self.inputs.items() if name != "decoder_token_ids"}
+        return {**rest, "token_ids": ids, "padding_mask": np.ones(ids.shape, bool)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +63,15 @@ class Continuation:
 
     Attributes:
         name: for reports.
-        token_ids, padding_mask: (B, T), padded on the left.
+        inputs: dict of `token_ids` and `padding_mask` (B, T), padded on the left; with an encoder also of its inputs,
+            padded on the right.
         tokens: int32 (B, N), the likeliest token at each step, which is fed to the next.
         gaps: float32 (B, N), by how much its logit exceeds the second.
         top_ids, top_logits: (B, N, 8), the likeliest tokens, best first.
         spread: float32 scalar, the largest minus the smallest of all these logits.
     """
     name: str
-    token_ids: np.ndarray
-    padding_mask: np.ndarray
+    inputs: dict
     tokens: np.ndarray
     gaps: np.ndarray
     top_ids: np.ndarray
@@ -69,26 +90,74 @@ def record_golden(session, seed=0):
     """Ask the reference session everything that artifacts will be asked.
 
     Args:
-        session: the live model, as a `KerasSession`.
+        session: on the live model; see `kzoo.export.keras_session.live_session`.
         seed: of the random token ids.
     """
     random = np.random.default_rng(seed)
+    record = _record_rewriting if session.task in REWRITING else _record_stack
+    cases, continuations = record(session, random)
+    return Golden(tuple(cases), tuple(continuations))
+
+
+def _record_stack(session, random):
+    """(cases, continuations) of a model with one stack."""
     sizes = session.sizes
+    form = session.signatures["forward"]
+    per_token = tuple(row.name for row in form.outputs if "sequence_length" in row.shape)
+    generates = hasattr(session, "prefill")  # then continuations go to the end of the context
     cases = []
-    for batch, length, side, real in CASES:
+    for batch, length, side, real in (*CASES, *(() if generates else _long_cases(form, sizes))):
         length = min(length, sizes["max_sequence_length"])
         inputs = padded_batch(random, sizes["vocabulary_size"], [min(each, length) for each in real], side)
+        if any(row.name == "segment_ids" for row in form.inputs):
+            inputs["segment_ids"] = random.integers(0, sizes["num_segments"], (batch, length)).astype("int32")
         outputs = session.run("forward", inputs)
-        mask = inputs["padding_mask"]
-        outputs = {name: np.where(mask[..., None], value, 0) for name, value in outputs.items()}
-        where = "no padding" if side == "none" else f"padded {side}"
-        cases.append(Case(f"batch {batch}, length {length}, {where}", inputs, outputs))
+        outputs = {name: np.where(_aligned(inputs["padding_mask"], value), value, 0) if name in per_token else value
+                   for name, value in outputs.items()}
+        cases.append(Case(f"batch {batch}, length {length}, {_where(side)}", inputs, outputs, per_token))
     continuations = []
-    if hasattr(session, "prefill"):
+    if generates:
         for name, lengths, steps in _prompts(sizes["max_sequence_length"]):
             inputs = padded_batch(random, sizes["vocabulary_size"], lengths, "left")
             continuations.append(_continue(session, name, inputs, steps))
-    return Golden(tuple(cases), tuple(continuations))
+    return cases, continuations
+
+
+def _record_rewriting(session, random):
+    """(cases, continuations) of a model that reads a source before it writes a target."""
+    sizes, cases = session.sizes, []
+    longest = sizes["static_length"]
+    for batch, length, side, real in (*CASES[:3], (2, min(longest, 45), "right", (min(longest, 45), 2))):
+        source = padded_batch(random, sizes["source_vocabulary_size"], [min(each, longest) for each in real], side)
+        targets = random.integers(0, sizes["vocabulary_size"], (batch, min(4 + length, longest, 16))).astype("int32")
+        targets[:, 0] = session.decoder_start_id
+        inputs = {"encoder_token_ids": source["token_ids"], "encoder_padding_mask": source["padding_mask"],
+                  "decoder_token_ids": targets}
+        name = f"batch {batch}, source {min(length, longest)}, {_where(side)}, target {targets.shape[1]}"
+        cases.append(Case(name, inputs, session.run("forward", inputs), ()))
+    steps = min(GREEDY_STEPS, longest)
+    lengths = [min(length, longest) for length in GREEDY_LENGTHS]
+    source = padded_batch(random, sizes["source_vocabulary_size"], lengths, "right")
+    inputs = {"encoder_token_ids": source["token_ids"], "encoder_padding_mask": source["padding_mask"],
+              **padded_batch(random, 1, [1] * len(lengths), "none")}
+    inputs["token_ids"][:] = session.decoder_start_id
+    return cases, [_continue(session, f"greedy, {len(lengths)} sources", inputs, steps)]
+
+
+def _where(side):
+    return "no padding" if side == "none" else f"padded {side}"
+
+
+def _long_cases(form, sizes):
+    """For tasks that do not generate, a text of the model's full length, or as long as the answer has room here."""
+    width = max(math.prod(size for size in row.shape if isinstance(size, int)) for row in form.outputs)
+    length = min(sizes["max_sequence_length"], LONGEST_END, max(LARGEST_ANSWER // width, 16))
+    return ((1, length, "none", (length,)), (2, max(length // 4, 1), "right", (max(length // 4, 1), 1)))
+
+
+def _aligned(mask, values):
+    """(B, T) as (B, T, 1, ...), to go with `values`."""
+    return mask.reshape(mask.shape + (1,) * (values.ndim - 2))
 
 
 def padded_batch(random, vocabulary_size, lengths, side):
@@ -119,31 +188,41 @@ def _continue(session, name, inputs, steps):
         top_ids.append(order.astype("int32"))
         top_logits.append(best)
         extremes += [logits.min(), logits.max()]
-    return Continuation(name, inputs["token_ids"], inputs["padding_mask"],
-                        *(np.stack(each, axis=1) for each in (tokens, gaps, top_ids, top_logits)),
+    return Continuation(name, inputs, *(np.stack(each, axis=1) for each in (tokens, gaps, top_ids, top_logits)),
                         spread=np.float32(max(extremes) - min(extremes)))
 
 
 def steps_of(session, inputs, steps, token_of):
     """Logits (B, V) of each of `steps` steps, feeding `token_of(step)` after it."""
-    free = session.max_sequence_length - inputs["token_ids"].shape[1]  # the last token may be one that nobody feeds
-    logits, state = session.prefill(inputs["token_ids"], inputs["padding_mask"], min(steps, free))
+    decoder = decoder_of(session, inputs)
+    room = math.inf if decoder.max_sequence_length is None else decoder.max_sequence_length
+    free = room - inputs["token_ids"].shape[1]  # the last token may be one that nobody feeds
+    logits, state = decoder.prefill(inputs["token_ids"], inputs["padding_mask"], min(steps, free))
     yield logits
     for step in range(steps - 1):
-        logits, state = session.decode(token_of(step), state)
+        logits, state = decoder.decode(token_of(step), state)
         yield logits
+
+
+def decoder_of(session, inputs):
+    """What continues the prompts of `inputs`: the session, or, with an encoder, what it makes of the sources."""
+    if "encoder_token_ids" not in inputs:
+        return session
+    return session.read(inputs["encoder_token_ids"], inputs["encoder_padding_mask"])
 
 
 def save_golden(path, golden):
     """Write to an .npz file of plain arrays."""
     arrays = {}
     for i, case in enumerate(golden.cases):
-        arrays[f"case/{i}/name"] = np.array(case.name)
+        arrays[f"case/{i}/name"], arrays[f"case/{i}/per_token"] = np.array(case.name), np.array(case.per_token, "U")
         for side in ("inputs", "outputs"):
             arrays.update({f"case/{i}/{side}/{name}": value for name, value in getattr(case, side).items()})
     for i, continuation in enumerate(golden.continuations):
         for field in dataclasses.fields(continuation):
-            arrays[f"continuation/{i}/{field.name}"] = np.asarray(getattr(continuation, field.name))
+            if field.name != "inputs":
+                arrays[f"continuation/{i}/{field.name}"] = np.asarray(getattr(continuation, field.name))
+        arrays.update({f"continuation/{i}/inputs/{name}": value for name, value in continuation.inputs.items()})
     np.savez_compressed(path, **arrays)
 
 
@@ -166,13 +245,22 @@ def load_golden(path):
 
 
 def _case(fields):
-    sides = {"inputs": {}, "outputs": {}}
-    for name, value in fields.items():
-        if name != "name":
-            side, key = name.split("/")
-            sides[side][key] = value
-    return Case(str(fields["name"]), **sides)
+    values = _nested(fields)
+    return Case(str(values["name"]), values["inputs"], values["outputs"], tuple(map(str, values["per_token"])))
 
 
 def _continuation(fields):
-    return Continuation(**{**fields, "name": str(fields["name"])})
+    values = _nested(fields)
+    return Continuation(**{**values, "name": str(values["name"])})
+
+
+def _nested(fields):
+    """Fields named "a/b" as dicts."""
+    result = {}
+    for name, value in fields.items():
+        side, _, key = name.partition("/")
+        if key:
+            result.setdefault(side, {})[key] = value
+        else:
+            result[side] = value
+    return result

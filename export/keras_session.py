@@ -2,12 +2,14 @@
 import numpy as np
 from keras import ops
 
-from kzoo.export.session import TextGenerationSession
-from kzoo.export.signatures import sizes_of
+from kzoo.export.session import Session
+from kzoo.export.signatures import settings_of, sizes_of
+from kzoo.export.task_sessions import AnsweringSession, Seq2SeqSession, TextGenerationSession, sessions
+from kzoo.export.trace import run_signature
 
 
-class KerasSession(TextGenerationSession):
-    """A live model, or one loaded from a run folder.
+class KerasSession(Session):
+    """A session on a live model, or on one loaded from a run folder.
 
     Args:
         path: a run folder, or a task model.
@@ -24,20 +26,37 @@ class KerasSession(TextGenerationSession):
             self.model = load(path)
         else:
             self.model = path
-        options = {"task": self.model.task, "sizes": sizes_of(self.model.config), "tokenizer": self.model.tokenizer,
+        options = {"task": self.model.task, "sizes": sizes_of(self.model),
+                   "settings": settings_of(self.model), "tokenizer": self.model.tokenizer,
                    **{name: value for name, value in options.items() if value is not None}}
         super().__init__(**options)
-        self._decoder = self.model.decoder()
 
     def described(self):
         return None
 
-    def _forward(self, arrays):
-        logits = self.model(arrays, training=False)
-        return {"logits": np.asarray(ops.convert_to_numpy(ops.cast(logits, "float32")))}
-
     def _run(self, signature, arrays):
-        return self._forward(arrays)
+        inputs = {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
+        outputs = run_signature(self.model, self.signatures[signature], inputs)
+        return {name: np.asarray(ops.convert_to_numpy(tensor)) for name, tensor in outputs.items()}
+
+
+class KerasAnswering(KerasSession, AnsweringSession):
+    """An encoder with a head."""
+
+
+class KerasSeq2Seq(KerasSession, Seq2SeqSession):
+    """A model that reads a source before it writes."""
+
+    def read(self, token_ids, padding_mask):
+        return self.model.reader().read(token_ids, padding_mask)
+
+
+class KerasGeneration(KerasSession, TextGenerationSession):
+    """A decoder; see `KerasSession`."""
+
+    def __init__(self, path, **options):
+        super().__init__(path, **options)
+        self._decoder = self.model.decoder()
 
     def prefill(self, token_ids, padding_mask, max_new_tokens):
         return self._decoder.prefill(token_ids, padding_mask, max_new_tokens)
@@ -47,3 +66,11 @@ class KerasSession(TextGenerationSession):
 
     def reorder(self, state, rows):
         return self._decoder.reorder(state, rows)
+
+
+SESSIONS = sessions(KerasGeneration, KerasAnswering, KerasSeq2Seq)
+
+
+def live_session(model):
+    """The session on a live model: the reference of verifications."""
+    return SESSIONS[model.task](model)

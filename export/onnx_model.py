@@ -9,7 +9,9 @@ import onnx
 import onnx_ir as ir
 
 from kzoo.checkpoint import variables_by_path
+from kzoo.export.artifact import main_file
 from kzoo.export.onnx_graph import clean
+from kzoo.export.signature_tables import TABLES
 from kzoo.export.signatures import signatures, sizes_of
 from kzoo.export.target import Target
 from kzoo.export.trace import run_signature
@@ -19,7 +21,9 @@ EXTERNAL_ABOVE = 2 * 1024**3 - 64 * 1024**2  # bytes; one protobuf message holds
 
 
 class OnnxTarget(Target):
-    """`onnx/model.onnx`: past key values in and out, a past of length 0 allowed.
+    """`onnx/model.onnx`, of a decoder with past key values in and out, a past of length 0 allowed.
+
+    An encoder-decoder has `encoder_model.onnx`, `decoder_model.onnx` and `decoder_with_past_model.onnx` in its place.
 
     The weights are inputs of the traced function and become initializers after the conversion: tf2onnx copies the
     graph dozens of times while it optimises, and must not copy them along. It also stores each once.
@@ -29,15 +33,20 @@ class OnnxTarget(Target):
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
-        path = pathlib.Path(folder, self.path(quantize))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        signature = signatures(model.task, "onnx", sizes_of(model.config))["decode"]
+        pathlib.Path(folder, self.path(quantize)).parent.mkdir(parents=True, exist_ok=True)
         weights = variables_by_path(model)
-        graph = convert_graph(model, signature, weights)
         arrays = {name: np.asarray(variable) for name, variable in weights.items()}
-        files = save(ir.from_proto(graph), signature, arrays, path)
-        check(path, signature)
+        files = []
+        for signature in signatures(model.task, "onnx", sizes_of(model)).values():
+            if not signature.derived:
+                path = pathlib.Path(folder, main_file("onnx", quantize, signature.file_name))
+                graph = convert_graph(model, signature, weights)
+                files += save(ir.from_proto(graph), signature, arrays, path)
+                check(path, signature)
         return [str(file.relative_to(folder)) for file in files]
+
+    def path(self, quantize="none", task="text-generation"):
+        return main_file("onnx", quantize, TABLES[task]["onnx"][0].file_name)
 
 
 def convert_graph(model, signature, weights):
@@ -78,7 +87,7 @@ def save(model, signature, arrays, path):
     rename(graph, signature)
     clean(model)
     model.producer_name, model.doc_string = "kzoo", None
-    size = sum(array.nbytes for array in arrays.values())
+    size = sum(value.const_value.nbytes for value in graph.initializers.values())
     if size <= EXTERNAL_ABOVE:
         ir.save(model, path)
         return [path]

@@ -1,10 +1,14 @@
 """ONNX files in ONNX Runtime; neither TensorFlow nor Keras is needed."""
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
 
-from kzoo.export.session import TextGenerationSession, check_threads, token_positions
+from kzoo.export.artifact import main_file
+from kzoo.export.session import Session, check_threads
+from kzoo.export.session_inputs import token_positions
+from kzoo.export.task_sessions import AnsweringSession, GrowingSeq2SeqSession, TextGenerationSession, sessions
 
 # What ONNX Runtime calls the types of tensors.
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
@@ -18,11 +22,11 @@ class _State(NamedTuple):
     positions: Any      # int64 (B, 1): of the next token
 
 
-class OnnxSession(TextGenerationSession):
-    """A decoder whose one graph reads prompts and continues them.
+class OnnxSession(Session):
+    """A session on one ONNX graph, or on several that lie beside each other.
 
     Args:
-        path: the .onnx file.
+        path: the .onnx file, of several the first.
         threads: of one operator; None means the physical cores.
         spin: let waiting threads burn time instead of sleeping. On a machine that does other work too, a token then
             takes about twice as long; on an idle one it makes little difference.
@@ -39,17 +43,55 @@ class OnnxSession(TextGenerationSession):
         settings.enable_mem_pattern = False  # plans for fixed shapes; a growing cache has none
         settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         settings.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), settings, providers=list(providers))
+        folder = pathlib.Path(path).parent
+        self._graphs = {form.name: onnxruntime.InferenceSession(
+            str(folder / pathlib.PurePosixPath(main_file("onnx", self.variant, form.file_name)).name), settings,
+            providers=list(providers)) for form in self.file_signatures.values() if not form.derived}
+
+    def described(self):
+        def rows(tensors):
+            return {tensor.name: (tuple(tensor.shape), DTYPES.get(tensor.type, tensor.type)) for tensor in tensors}
+        return {name: {"inputs": rows(graph.get_inputs()), "outputs": rows(graph.get_outputs())}
+                for name, graph in self._graphs.items()}
+
+    def _run(self, signature, arrays):
+        return {name: value.numpy() for name, value in self._call_native(signature, arrays).items()}
+
+    def _call_native(self, signature, feeds):
+        form = self.file_signatures[signature]
+        values = self._graphs[signature].run_with_ort_values([row.file_name for row in form.outputs], {
+            row.file_name: _value(feeds[row.name]) for row in form.inputs})
+        return dict(zip((row.name for row in form.outputs), values, strict=True))
+
+
+class OnnxAnswering(OnnxSession, AnsweringSession):
+    """An encoder with a head."""
+
+
+class OnnxSeq2Seq(OnnxSession, GrowingSeq2SeqSession):
+    """An encoder, a decoder that begins a target, and one that continues it."""
+
+    def _forward(self, arrays):
+        encoded = self._call_native("encode", arrays)
+        return {"logits": self._call_native("prefill", {**arrays, **encoded})["logits"].numpy()}
+
+    def _to_numpy(self, value):
+        return value.numpy()
+
+    def _take_rows(self, value, rows):
+        return _value(value.numpy()[rows])
+
+
+class OnnxGeneration(OnnxSession, TextGenerationSession):
+    """A decoder whose one graph reads prompts and continues them; see `OnnxSession`."""
+
+    def __init__(self, path, **options):
+        super().__init__(path, **options)
         decode = self.signatures["decode"]
         self._cache_rows = [row for row in decode.inputs if row.name.startswith("cache_")]
         self._cache_names = [row.file_name for row in self._cache_rows]
         self._token_names = [row.file_name for row in decode.inputs[:3]]  # token_ids, padding_mask, positions
         self._output_names = [row.file_name for row in decode.outputs]
-
-    def described(self):
-        def rows(tensors):
-            return {tensor.name: (tuple(tensor.shape), DTYPES.get(tensor.type, tensor.type)) for tensor in tensors}
-        return {"decode": {"inputs": rows(self._session.get_inputs()), "outputs": rows(self._session.get_outputs())}}
 
     def _forward(self, arrays):
         return {"logits": self._run("prefill", arrays)["logits"]}
@@ -75,7 +117,7 @@ class OnnxSession(TextGenerationSession):
         """OrtValues: logits (B, T, V), then the cache."""
         feeds = dict(zip(self._cache_names, cache, strict=True))
         feeds.update(zip(self._token_names, map(_value, (token_ids, padding_mask, positions)), strict=True))
-        return self._session.run_with_ort_values(self._output_names, feeds)
+        return self._graphs["decode"].run_with_ort_values(self._output_names, feeds)
 
     def _empty_cache(self, batch_size):
         shape = (batch_size, self.sizes["num_key_value_heads"], 0, self.sizes["head_dim"])
@@ -101,7 +143,12 @@ class OnnxSession(TextGenerationSession):
 
 
 def _value(array):
-    """A runtime's value on the memory of `array`, which it keeps alive."""
+    """A runtime's value on the memory of `array`, which it keeps alive; what is one already stays as it is."""
+    if isinstance(array, onnxruntime.OrtValue):
+        return array
     if array.dtype.kind in "iub":  # every whole number in the tables is int64, masks included
         array = array.astype("int64", copy=False)
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+SESSIONS = sessions(OnnxGeneration, OnnxAnswering, OnnxSeq2Seq)

@@ -1,7 +1,9 @@
 """The README of a bundle: how to run each of its files where it belongs."""
 import string
 
-from kzoo.export.signatures import prefill_lengths
+from kzoo.export import readme_answering, readme_generation, readme_rewriting
+from kzoo.export.signature_tables import REWRITING
+from kzoo.export.signatures import prefill_lengths, signatures
 
 HEAD = string.Template("""\
 # $title
@@ -24,110 +26,6 @@ $table
     print(verify(".").passed)
 """)
 
-# Runtime -> text, for each that the bundle has; `$...` are names and sizes of this model.
-RUNTIMES = {
-    "onnx": string.Template("""
-## ONNX: servers, browsers, C++
-
-Inputs (int64) `input_ids` (B, T), `attention_mask` (B, past + T), `position_ids` (B, T), and for each layer i
-`past_key_values.i.key` and `.value` (B, $heads, past, $width), float32; past may be 0. Outputs `logits`
-(B, T, $vocabulary) and `present.i.key`, `present.i.value`, which are the next call's past.
-
-**Python, transformers and optimum**
-
-    from optimum.onnxruntime import ORTModelForCausalLM
-    model = ORTModelForCausalLM.from_pretrained("$folder", subfolder="onnx", file_name="model.onnx")
-
-**Python, onnxruntime-genai**
-
-    import onnxruntime_genai as og
-    model = og.Model("$folder/onnx")            # reads genai_config.json
-
-**Browser (JavaScript, transformers.js)**
-
-    import { pipeline } from "@huggingface/transformers";
-    const generate = await pipeline("text-generation", "$folder", { dtype: "fp32" });
-    console.log(await generate("Hello", { max_new_tokens: 32 }));
-
-**C++**
-
-    #include <onnxruntime_cxx_api.h>
-    Ort::Env env;
-    Ort::Session session(env, "onnx/model.onnx", Ort::SessionOptions{});
-    // Call session.Run with the names above; feed each present.* output back as past_key_values.*.
-
-**Triton**: put `model.onnx` in `<repository>/<name>/1/` with `platform: "onnxruntime_onnx"` in `config.pbtxt`.
-"""),
-    "tflite": string.Template("""
-## TFLite: phones and small devices
-
-Signatures $prefill
-read a prompt, `decode` one token more. Inputs `tokens` int32 (1, T), `input_pos` int32 (T,), the positions from 0,
-`mask` float32 (1, 1, T, $context), zeros (the causal rule is in the graph), and for each layer i `kv_cache_k_i`,
-`kv_cache_v_i` float32 (1, $context, $heads, $width), zeros at first. Outputs: the caches under the same names, to be
-fed to the next call, and from `decode` `logits` (1, 1, $vocabulary). Fill a bucket that is longer than what remains
-of the prompt with any tokens; those behind the real ones are overwritten before they are seen. Read all but the last
-prompt token with `prefill`; give that one to `decode`.
-
-**Android (Kotlin)**, `implementation("com.google.ai.edge.litert:litert:1.0.1")`
-
-    val interpreter = Interpreter(File(filesDir, "model.tflite"), Interpreter.Options().setNumThreads(4))
-    val inputs = mutableMapOf<String, Any>("tokens" to arrayOf(intArrayOf(token)), "input_pos" to intArrayOf(position))
-    inputs.putAll(caches)                       // "kv_cache_k_0" to FloatBuffer, ...
-    interpreter.runSignature(inputs, outputs, "decode")
-
-**iOS (Swift)**, `pod 'TensorFlowLiteC'`: the signature runners are in the C interface
-
-    let model = TfLiteModelCreateFromFile(path)
-    let interpreter = TfLiteInterpreterCreate(model, TfLiteInterpreterOptionsCreate())
-    let decode = TfLiteInterpreterGetSignatureRunner(interpreter, "decode")
-    TfLiteSignatureRunnerAllocateTensors(decode)
-    TfLiteTensorCopyFromBuffer(TfLiteSignatureRunnerGetInputTensor(decode, "tokens"), &token, 4)
-    TfLiteSignatureRunnerInvoke(decode)
-
-**C++**
-
-    auto model = tflite::FlatBufferModel::BuildFromFile("tflite/model.tflite");
-    tflite::ops::builtin::BuiltinOpResolver resolver;
-    std::unique_ptr<tflite::Interpreter> interpreter;
-    tflite::InterpreterBuilder(*model, resolver)(&interpreter);
-    auto* decode = interpreter->GetSignatureRunner("decode");
-    decode->AllocateTensors();
-    decode->input_tensor("tokens")->data.i32[0] = token;
-    decode->Invoke();
-$litertlm"""),
-    "savedmodel": string.Template("""
-## SavedModel: TensorFlow and TensorFlow Serving
-
-Signatures `serving_default` (`token_ids` int32 (B, T), `padding_mask` bool (B, T) -> `logits` (B, T, $vocabulary)),
-`prefill` (the same inputs -> `logits` and caches) and `decode` (`token_ids` (B, T), `padding_mask` (B, past + T) and
-the caches -> `logits` and caches). Caches are `cache_keys_i`, `cache_values_i` float32 (B, S, $heads, $width).
-
-    import tensorflow as tf
-    model = tf.saved_model.load("saved_model/1")
-    logits = model.signatures["serving_default"](token_ids=ids, padding_mask=mask)["logits"]
-
-    tensorflow_model_server --model_name=$name --model_base_path="$$PWD/saved_model" --rest_api_port=8501
-"""),
-    "keras": string.Template("""
-## Keras: go on training
-
-    import kzoo
-    model = kzoo.load("keras")
-"""),
-}
-
-LITERTLM = """
-**LiteRT-LM**: `model.litertlm` holds the same model with its tokenizer.
-
-    import litert_lm
-    with litert_lm.Engine("tflite/model.litertlm") as engine, engine.create_session(
-            sampler_config=litert_lm.SamplerConfig(top_k=1), max_output_tokens=32) as session:
-        session.run_prefill(["Hello"])
-        print(session.run_decode().texts[0])
-"""
-
-
 def render_readme(manifest):
     """README.md of a bundle, from its manifest."""
     sizes, artifacts = manifest["sizes"], manifest["artifacts"]
@@ -138,14 +36,61 @@ def render_readme(manifest):
     has_tokenizer = "tokenizer.json" in bytes_of
     has_litertlm = any(name.endswith(".litertlm") for name in bytes_of)
     first = next(name for name in ("onnx", "tflite", "savedmodel", "keras") if name in runtimes)
-    prompt = '"Hello"' if has_tokenizer else "[1, 2, 3]"
+    describe = _generation if manifest["task"] == "text-generation" else (
+        _rewriting if manifest["task"] in REWRITING else _answering)
+    texts, values = describe(manifest, has_tokenizer)
     values = {
         "title": f"A {manifest['family']} model", "version": manifest["kzoo"], "family": manifest["family"],
         "parameters": f"{manifest['parameters']:,}", "task": manifest["task"], "table": "\n".join(rows),
         "runtime": first, "extra": {"onnx": "", "tflite": "[tflite]"}.get(first, "[train]"),
-        "call": f"session({prompt}, max_new_tokens=32)",
-        "heads": sizes["num_key_value_heads"], "width": sizes["head_dim"], "vocabulary": sizes["vocabulary_size"],
         "context": sizes["max_sequence_length"], "folder": "path/to/this/folder", "name": manifest["family"],
-        "prefill": ", ".join(f"`prefill_{length}`" for length in prefill_lengths(sizes["max_sequence_length"])),
-        "litertlm": LITERTLM if has_litertlm else ""}
-    return HEAD.substitute(values) + "".join(RUNTIMES[name].substitute(values) for name in RUNTIMES if name in runtimes)
+        "litertlm": readme_generation.LITERTLM if has_litertlm else "", **values}
+    return HEAD.substitute(values) + "".join(texts[name].substitute(values) for name in texts if name in runtimes)
+
+
+def _generation(manifest, has_tokenizer):
+    """(texts, values) of a model that continues text."""
+    sizes = manifest["sizes"]
+    prompt = '"Hello"' if has_tokenizer else "[1, 2, 3]"
+    return readme_generation.RUNTIMES, {
+        "call": f"session({prompt}, max_new_tokens=32)", "heads": sizes["num_key_value_heads"],
+        "width": sizes["head_dim"], "vocabulary": sizes["vocabulary_size"],
+        "prefill": _listed(f"prefill_{length}" for length in prefill_lengths(sizes["max_sequence_length"]))}
+
+
+def _rewriting(manifest, has_tokenizer):
+    """(texts, values) of a model that writes one text for another."""
+    task, sizes = manifest["task"], manifest["sizes"]
+    source = '"What a day!"' if has_tokenizer else "[3, 2, 1]"
+    buckets = [name for name in signatures(task, "tflite", sizes) if name.startswith("encode")]
+    return readme_rewriting.RUNTIMES, {
+        "call": f"session({source}, num_beams=4)", "heads": sizes["num_key_value_heads"], "width": sizes["head_dim"],
+        "vocabulary": sizes["vocabulary_size"], "static": sizes["static_length"], "buckets": _listed(buckets),
+        "bucket": buckets[0], "start": manifest["settings"]["decoder_start_id"],
+        "encode": f"inputs {_rows(signatures(task, 'onnx', sizes)['encode'].inputs)}"}
+
+
+def _answering(manifest, has_tokenizer):
+    """(texts, values) of a model that answers at once."""
+    task, sizes = manifest["task"], manifest["sizes"]
+    text = {"fill-mask": "The [MASK] is here."}.get(task, "What a day!")
+    call = {"question-answering": 'session(question="Who came?", context="Ann came.")',
+            "fill-mask": "session(f\"The {session.tokenizer.roles['mask']} is here.\")"}.get(task, f'session("{text}")')
+    values = {"call": call if has_tokenizer else 'session.run("forward", {"token_ids": [[1, 2, 3]]})', "text": text,
+              "optimum": readme_answering.OPTIMUM[task]}
+    for runtime in ("onnx", "tflite", "savedmodel"):
+        forms = list(signatures(task, runtime, sizes).values())
+        for side in ("inputs", "outputs"):
+            values[f"{runtime}_{side}"] = _rows(getattr(forms[-1], side))
+    forms = signatures(task, "tflite", sizes)
+    values.update(buckets=_listed(forms), bucket=next(iter(forms)), savedmodel_call=", ".join(
+        f"{row.file_name}={row.file_name}" for row in signatures(task, "savedmodel", sizes)["forward"].inputs))
+    return readme_answering.RUNTIMES, values
+
+
+def _rows(rows):
+    return ", ".join(f"`{row.file_name}` {row.dtype} ({', '.join(map(str, row.shape))})" for row in rows)
+
+
+def _listed(names):
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,7 +1,9 @@
 """report.html: sizes, parity and speed of a bundle, and how the model was trained, on one page without a network."""
 import html
 import math
+import pathlib
 
+from kzoo.export.latency import describe_speed
 from kzoo.export.report_page import PAGE
 
 # As people write the runtimes.
@@ -31,8 +33,9 @@ def _head(manifest, artifacts):
     passed = _all_passed(artifacts)
     checks = sum(len(row["verification"].get("rows", ())) for row in artifacts)
     runtimes = list(dict.fromkeys(TITLES.get(row["runtime"], row["runtime"]) for row in artifacts))
+    context = manifest["sizes"]["max_sequence_length"]
     facts = [(_counted(manifest["parameters"]), "parameters"), (str(len(artifacts)), "artifacts"),
-             (str(checks), "checks"), (f"{manifest['sizes']['max_sequence_length']:,}", "tokens of context"),
+             (str(checks), "checks"), (f"{context:,}" if context else "any", "tokens of context"),
              (f"{manifest['sizes']['vocabulary_size']:,}", "tokens in the vocabulary")]
     boxes = "".join(f'<div class="fact"><b>{value}</b><span>{label}</span></div>' for value, label in facts)
     verdict = ('<span class="verdict good">&#10003; every artifact verified</span>' if passed
@@ -44,8 +47,9 @@ def _head(manifest, artifacts):
 
 def _sizes(manifest, artifacts):
     bytes_of = {row["path"]: row["size"] for row in manifest["files"]}
-    main = {_name(row): sum(bytes_of[name] for name in row["files"] if name.startswith(row["file"]))
-            for row in artifacts}
+    # Files of the main one's kind; others lie beside it, such as a tokenizer.
+    main = {_name(row): sum(bytes_of[name] for name in row["files"]
+                            if _suffix(name).startswith(_suffix(row["file"]))) for row in artifacts}
     bars = _bars([(name, size / 1e6, f"{_megabytes(size)} MB") for name, size in main.items()])
     rows = [[_text(_name(row)), f"<code>{_text(row['file'])}</code>", (f"{row.get('seconds') or 0:.0f} s"),
              f"{(row.get('peak_memory') or 0) / 1e9:.1f} GB"] for row in artifacts]
@@ -58,13 +62,19 @@ def _speeds(artifacts):
     if not measured:
         return ""
     first = measured[0]["latency"]
-    bars = _bars([(_name(row), row["latency"]["tokens_per_second"],
-                   f"{row['latency']['tokens_per_second']:,.0f} tokens/s") for row in measured])
-    rows = [[_text(_name(row)), f"{1000 * row['latency']['first_token_seconds']:.1f} ms",
-             f"{1000 / row['latency']['tokens_per_second']:.2f} ms"] for row in measured]
-    return (f'<h2>Speed</h2><p class="soft">Greedy, one prompt of {first["prompt_length"]} tokens, '
-            f'{first["new_tokens"]} new ones, on the machine that wrote the bundle.</p><div class="card">{bars}'
-            f'{_table(["artifact", ">first token", ">each further token"], rows)}</div>')
+    if "tokens_per_second" in first:
+        what = f"Greedy, one prompt of {first['prompt_length']} tokens, {first['new_tokens']} new ones"
+        bars = [(_name(row), row["latency"]["tokens_per_second"], describe_speed(row["latency"])) for row in measured]
+        columns = ["artifact", ">first token", ">each further token"]
+        rows = [[_text(_name(row)), f"{1000 * row['latency']['first_token_seconds']:.1f} ms",
+                 f"{1000 / row['latency']['tokens_per_second']:.2f} ms"] for row in measured]
+    else:
+        what = f"One text of {first['text_length']} tokens at a time; shorter is better"
+        bars = [(_name(row), row["latency"]["seconds_per_text"], describe_speed(row["latency"])) for row in measured]
+        columns = ["artifact", ">texts a second"]
+        rows = [[_text(_name(row)), f"{1 / row['latency']['seconds_per_text']:,.1f}"] for row in measured]
+    return (f'<h2>Speed</h2><p class="soft">{what}, on the machine that wrote the bundle.</p><div class="card">'
+            f"{_bars(bars)}{_table(columns, rows)}</div>")
 
 
 def _parity(artifacts):
@@ -189,6 +199,10 @@ def _name(row):
 
 def _number(value):
     return "" if value is None else (f"{value:.1e}" if isinstance(value, float) else str(value))
+
+
+def _suffix(name):
+    return pathlib.PurePosixPath(name).suffix
 
 
 def _megabytes(size):

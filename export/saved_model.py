@@ -15,7 +15,7 @@ class SavedModelTarget(Target):
         self.check(quantize)
         folder = pathlib.Path(folder)
         path = folder / self.path(quantize)
-        write_saved_model(model, signatures(model.task, self.name, sizes_of(model.config)).values(), path)
+        write_saved_model(model, signatures(model.task, self.name, sizes_of(model)).values(), path)
         return sorted(str(file.relative_to(folder)) for file in path.rglob("*") if file.is_file())
 
 

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from kzoo.export.session import TextGenerationSession, check_threads
+from kzoo.export.session import Session, check_threads
+from kzoo.export.task_sessions import AnsweringSession, GrowingSeq2SeqSession, TextGenerationSession, sessions
 
 
 class _State(NamedTuple):
@@ -12,8 +13,8 @@ class _State(NamedTuple):
     padding_mask: Any  # bool (B, S)
 
 
-class SavedModelSession(TextGenerationSession):
-    """A decoder with a growing cache.
+class SavedModelSession(Session):
+    """A session on the signatures of a SavedModel.
 
     Args:
         path: the folder that holds saved_model.pb.
@@ -40,29 +41,42 @@ class SavedModelSession(TextGenerationSession):
                        for key, spec in specs.items()} for side, specs in sides.items()}
         return result
 
-    def _call(self, name, feeds):
-        return self._functions[self.signatures[name].file_name](
-            **{key: tf.convert_to_tensor(value) for key, value in feeds.items()})
-
-    def _forward(self, arrays):
-        return self._run("forward", arrays)
-
     def _run(self, signature, arrays):
-        if "padding_mask" not in arrays:
-            arrays = {**arrays, "padding_mask": np.ones(arrays["token_ids"].shape, bool)}
+        return {name: value.numpy() for name, value in self._call_native(signature, arrays).items()}
+
+    def _call_native(self, signature, feeds):
         form = self.file_signatures[signature]
-        results = self._call(signature, {row.file_name: arrays[row.name] for row in form.inputs})
-        return {row.name: results[row.file_name].numpy() for row in form.outputs}
+        results = self._functions[form.file_name](
+            **{row.file_name: tf.convert_to_tensor(feeds[row.name]) for row in form.inputs})
+        return {row.name: results[row.file_name] for row in form.outputs}
+
+
+class SavedModelAnswering(SavedModelSession, AnsweringSession):
+    """An encoder with a head."""
+
+
+class SavedModelSeq2Seq(SavedModelSession, GrowingSeq2SeqSession):
+    """A model that reads a source before it writes."""
+
+    def _to_numpy(self, value):
+        return value.numpy()
+
+    def _take_rows(self, value, rows):
+        return tf.gather(value, rows)
+
+
+class SavedModelGeneration(SavedModelSession, TextGenerationSession):
+    """A decoder with a growing cache; see `SavedModelSession`."""
 
     def prefill(self, token_ids, padding_mask, max_new_tokens):
         mask = np.asarray(padding_mask, bool)
-        results = self._call("prefill", {"token_ids": np.asarray(token_ids, "int32"), "padding_mask": mask})
+        results = self._call_native("prefill", {"token_ids": np.asarray(token_ids, "int32"), "padding_mask": mask})
         return _last_logits(results), _State(_cache_of(results), mask)
 
     def decode(self, token_ids, state):
         mask = np.pad(state.padding_mask, ((0, 0), (0, 1)), constant_values=True)
         feeds = {"token_ids": np.asarray(token_ids, "int32")[:, None], "padding_mask": mask, **state.cache}
-        results = self._call("decode", feeds)
+        results = self._call_native("decode", feeds)
         return _last_logits(results), _State(_cache_of(results), mask)
 
     def reorder(self, state, rows):
@@ -76,3 +90,6 @@ def _last_logits(results):
 
 def _cache_of(results):
     return {name: value for name, value in results.items() if name != "logits"}
+
+
+SESSIONS = sessions(SavedModelGeneration, SavedModelAnswering, SavedModelSeq2Seq)

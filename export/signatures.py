@@ -1,155 +1,14 @@
-"""What every artifact calls its inputs and outputs: rows, and the only place where the outside world's names stand.
-
-A signature is named as kzoo names it ("forward", "prefill", "decode") and holds one row a tensor: our name, the name
-in the file, shape and dtype. `{i}` in a row stands for the layer, `{length}` for a prompt bucket. Shapes mix numbers,
-sizes of the model (`vocabulary_size`), and symbols that a caller chooses (`batch_size`).
-"""
+"""The signatures of one model's artifacts: the tables, with layers, buckets and sizes filled in."""
 import dataclasses
 
 from kzoo.errors import unknown
+from kzoo.export.signature_tables import FORWARD, REWRITING, SIZES, TABLES
 
-# Prompt buckets of runtimes with fixed shapes, as far as the context reaches. They are few because an interpreter
-# prepares the weights anew for every signature: each one costs about the memory of the whole model.
+# Buckets of runtimes with fixed shapes, as far as the context reaches. They are few because an interpreter prepares
+# the weights anew for every signature: each one costs about the memory of the whole model.
 PREFILL_LENGTHS = (8, 32, 128, 1024)
-
-# Sizes a manifest records for its signatures, each a whole number.
-SIZES = ("num_layers", "num_key_value_heads", "head_dim", "vocabulary_size", "max_sequence_length")
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One tensor.
-
-    Attributes:
-        name: ours.
-        file_name: the artifact's.
-        shape: numbers, names of sizes, or symbols.
-        dtype: a numpy name.
-        optional: the caller may leave it out.
-    """
-    name: str
-    file_name: str
-    shape: tuple
-    dtype: str
-    optional: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Signature:
-    """One callable of an artifact.
-
-    Attributes:
-        name: ours.
-        file_name: the artifact's name for it.
-        inputs, outputs: tuples of `Row`.
-        derived: the session makes it out of another one; the file itself has none of its own.
-    """
-    name: str
-    file_name: str
-    inputs: tuple
-    outputs: tuple
-    derived: bool = False
-
-    def to_dict(self):
-        """Plain values for the manifest."""
-        def plain(rows):
-            return [{"name": row.name, "file_name": row.file_name, "shape": list(row.shape), "dtype": row.dtype}
-                    for row in rows]
-        return {"file_name": self.file_name, "inputs": plain(self.inputs), "outputs": plain(self.outputs)}
-
-
-# What each task offers in every runtime: the names and types of `Session.run("forward", ...)`.
-FORWARD = {
-    "text-generation": Signature("forward", "forward", (
-        Row("token_ids", "token_ids", ("batch_size", "sequence_length"), "int32"),
-        Row("padding_mask", "padding_mask", ("batch_size", "sequence_length"), "bool", optional=True),
-    ), (
-        Row("logits", "logits", ("batch_size", "sequence_length", "vocabulary_size"), "float32"),
-    )),
-}
-
-
-def _cache(keys, values, shape):
-    """The two rows of a layer's cache, by what the file calls them."""
-    return (Row("cache_keys_{i}", keys, shape, "float32"), Row("cache_values_{i}", values, shape, "float32"))
-
-
-def _heads_first(length):
-    return ("batch_size", "num_key_value_heads", length, "head_dim")
-
-
-def _heads_last(length):
-    return ("batch_size", length, "num_key_value_heads", "head_dim")
-
-
-def _onnx_tokens(total_length):
-    return (Row("token_ids", "input_ids", ("batch_size", "sequence_length"), "int64"),
-            Row("padding_mask", "attention_mask", ("batch_size", total_length), "int64", optional=True),
-            Row("positions", "position_ids", ("batch_size", "sequence_length"), "int64", optional=True))
-
-
-def _tflite_mask(length):
-    """0 where a token may see a slot. LiteRT-LM sizes its cache by it; the graph has the rule and does not read it."""
-    return Row("attention_mask", "mask", (1, 1, length, "max_sequence_length"), "float32", optional=True)
-
-
-_STATIC = (1, "max_sequence_length", "num_key_value_heads", "head_dim")
-
-# Task -> runtime -> signatures. Layers and buckets are filled in by `signatures`.
-TABLES = {
-    "text-generation": {
-        # One graph: without a past it reads a prompt, with one it continues.
-        "onnx": (
-            Signature("prefill", "model", _onnx_tokens("sequence_length"), (
-                Row("logits", "logits", ("batch_size", "sequence_length", "vocabulary_size"), "float32"),
-                *_cache("present.{i}.key", "present.{i}.value", _heads_first("sequence_length")),
-            ), derived=True),
-            Signature("decode", "model", (
-                *_onnx_tokens("total_sequence_length"),
-                *_cache("past_key_values.{i}.key", "past_key_values.{i}.value", _heads_first("past_sequence_length")),
-            ), (
-                Row("logits", "logits", ("batch_size", "sequence_length", "vocabulary_size"), "float32"),
-                *_cache("present.{i}.key", "present.{i}.value", _heads_first("total_sequence_length")),
-            )),
-        ),
-        "tflite": (
-            Signature("decode", "decode", (
-                Row("token_ids", "tokens", (1, 1), "int32"),
-                Row("positions", "input_pos", (1,), "int32"),
-                _tflite_mask(1),
-                *_cache("kv_cache_k_{i}", "kv_cache_v_{i}", _STATIC),
-            ), (
-                Row("logits", "logits", (1, 1, "vocabulary_size"), "float32"),
-                *_cache("kv_cache_k_{i}", "kv_cache_v_{i}", _STATIC),
-            )),
-            Signature("prefill_{length}", "prefill_{length}", (
-                Row("token_ids", "tokens", (1, "{length}"), "int32"),
-                Row("positions", "input_pos", ("{length}",), "int32"),
-                _tflite_mask("{length}"),
-                *_cache("kv_cache_k_{i}", "kv_cache_v_{i}", _STATIC),
-            ), (
-                *_cache("kv_cache_k_{i}", "kv_cache_v_{i}", _STATIC),
-            )),
-        ),
-        "savedmodel": (
-            Signature("forward", "serving_default", FORWARD["text-generation"].inputs,
-                      FORWARD["text-generation"].outputs),
-            Signature("prefill", "prefill", FORWARD["text-generation"].inputs, (
-                *FORWARD["text-generation"].outputs,
-                *_cache("cache_keys_{i}", "cache_values_{i}", _heads_last("sequence_length")),
-            )),
-            Signature("decode", "decode", (
-                Row("token_ids", "token_ids", ("batch_size", "sequence_length"), "int32"),
-                Row("padding_mask", "padding_mask", ("batch_size", "total_sequence_length"), "bool"),
-                *_cache("cache_keys_{i}", "cache_values_{i}", _heads_last("past_sequence_length")),
-            ), (
-                *FORWARD["text-generation"].outputs,
-                *_cache("cache_keys_{i}", "cache_values_{i}", _heads_last("total_sequence_length")),
-            )),
-        ),
-        "keras": (FORWARD["text-generation"],),
-    },
-}
+FORWARD_LENGTHS = (32, 128, 512, 2048)  # and the context itself, so that every text has one
+STATIC_LENGTH = 512  # of sources and targets in files with fixed shapes, where the model has no limit
 
 
 def signatures(task, runtime, sizes):
@@ -158,7 +17,7 @@ def signatures(task, runtime, sizes):
     Args:
         task: for example "text-generation".
         runtime: "keras", "savedmodel", "onnx" or "tflite".
-        sizes: dict with the whole numbers of `SIZES`.
+        sizes: dict with the whole numbers of `SIZES` for the task.
     """
     if task not in TABLES:
         raise ValueError(unknown("task", task, TABLES))
@@ -166,7 +25,10 @@ def signatures(task, runtime, sizes):
         raise ValueError(unknown("runtime", runtime, TABLES[task]))
     result = {}
     for signature in TABLES[task][runtime]:
-        lengths = prefill_lengths(sizes["max_sequence_length"]) if "{length}" in signature.name else (None,)
+        lengths = (None,)
+        if "{length}" in signature.name:
+            buckets = prefill_lengths if signature.name.startswith("prefill") else forward_lengths
+            lengths = buckets(sizes.get("static_length", sizes["max_sequence_length"]))
         for length in lengths:
             name = signature.name.format(length=length)
             result[name] = dataclasses.replace(
@@ -188,16 +50,40 @@ def prefill_lengths(max_sequence_length):
     return tuple(length for length in PREFILL_LENGTHS if length <= max_sequence_length) or (max_sequence_length,)
 
 
-def sizes_of(config):
-    """The numbers of `SIZES` from a family's config."""
-    heads, width = config.key_value_shape()
-    return {"num_layers": config.num_layers, "num_key_value_heads": heads, "head_dim": width,
-            "vocabulary_size": config.vocabulary_size, "max_sequence_length": config.max_sequence_length}
+def forward_lengths(max_sequence_length):
+    """Lengths of the text buckets, shortest first; the last is the whole context."""
+    return (*(length for length in FORWARD_LENGTHS if length < max_sequence_length), max_sequence_length)
+
+
+def sizes_of(model):
+    """The numbers of `SIZES` for a task model."""
+    config, backbone = model.config, model.backbone
+    found = {"vocabulary_size": getattr(backbone, "target_vocabulary_size", config.vocabulary_size),
+             "source_vocabulary_size": getattr(backbone, "source_vocabulary_size", None),
+             "max_sequence_length": config.max_sequence_length or 0,
+             "static_length": config.max_sequence_length or STATIC_LENGTH, "hidden_dim": config.hidden_dim,
+             "num_segments": max(getattr(config, "num_segments", 1), 1),
+             "num_labels": len(getattr(model, "labels", ()))}
+    if hasattr(config, "key_value_shape"):
+        found["num_layers"] = backbone.num_cached_layers()
+        found["num_key_value_heads"], found["head_dim"] = config.key_value_shape()
+    return {name: found[name] for name in SIZES[model.task]}
+
+
+def settings_of(model):
+    """What a manifest records of the task besides sizes: its labels and the like, and how generation begins."""
+    settings = model.settings()
+    if model.task in REWRITING:
+        settings = {**settings, "decoder_start_id": model.config.decoder_start_id, "eos_id": model.config.eos_id,
+                    "generation_defaults": model.config.generation_defaults()}
+    return settings
 
 
 def _expand(rows, sizes, length=None):
     result = []
     for row in rows:
+        if row.only_if and sizes[row.only_if] < 2:
+            continue
         layers = range(sizes["num_layers"]) if "{i}" in row.name else (None,)
         shape = tuple(length if size == "{length}" else sizes.get(size, size) for size in row.shape)
         result += [dataclasses.replace(row, name=row.name.format(i=i), file_name=row.file_name.format(i=i), shape=shape)
@@ -208,4 +94,4 @@ def _expand(rows, sizes, length=None):
 
 def _layer(name):
     number = name.rsplit("_", 1)[-1]
-    return int(number) if name.startswith("cache_") and number.isdigit() else -1
+    return int(number) if name.startswith(("cache_", "context_")) and number.isdigit() else -1

@@ -35,14 +35,14 @@ class Target:
 
         Args:
             model: a task model, freshly loaded in float32; this runs in a process of its own.
-            folder: the bundle being made; the artifact belongs at `self.path(quantize)` below it.
+            folder: the bundle being made; the artifact belongs at `self.path(quantize, model.task)` below it.
             quantize: one of `quantisations`.
 
         Returns: the files written, relative to `folder`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define `write`.")
 
-    def path(self, quantize="none"):
+    def path(self, quantize="none", task="text-generation"):
         """The main file of the artifact, relative to the bundle."""
         return main_file(self.name, quantize)
 

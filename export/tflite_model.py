@@ -17,7 +17,7 @@ class TFLiteTarget(Target):
         self.check(quantize)
         import tensorflow as tf
 
-        rows = list(signatures(model.task, self.name, sizes_of(model.config)).values())
+        rows = list(signatures(model.task, self.name, sizes_of(model)).values())
         path = pathlib.Path(folder, self.path(quantize))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as work:

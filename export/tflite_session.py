@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from kzoo.export.session import TextGenerationSession, check_threads
-from kzoo.export.signatures import prefill_lengths
+from kzoo.export.session import Session, check_threads
+from kzoo.export.signatures import forward_lengths, prefill_lengths
+from kzoo.export.task_sessions import AnsweringSession, Seq2SeqSession, TextGenerationSession, sessions
+from kzoo.tasks.generate import TokenDecoder
 
 
 class _Row(NamedTuple):
@@ -14,8 +16,8 @@ class _Row(NamedTuple):
     position: int  # of the next token
 
 
-class TFLiteSession(TextGenerationSession):
-    """A decoder with fixed shapes: prompts are read in buckets, padded tokens are left out.
+class TFLiteSession(Session):
+    """A session on the signatures of a TFLite file, all of fixed shapes.
 
     Args:
         path: the .tflite file.
@@ -29,11 +31,6 @@ class TFLiteSession(TextGenerationSession):
         super().__init__(**options)
         self._interpreter = Interpreter(model_path=str(path), num_threads=check_threads(threads))
         self._runners = {}
-        self._buckets = prefill_lengths(self.max_sequence_length)
-        decode = self.signatures["decode"]
-        self._tokens, self._positions, self._mask = (row.file_name for row in decode.inputs[:3])
-        self._logits = decode.outputs[0].file_name
-        self._cache_rows = decode.inputs[3:]
 
     def described(self):
         names = {signature.file_name: name for name, signature in self.file_signatures.items()}
@@ -48,21 +45,130 @@ class TFLiteSession(TextGenerationSession):
 
     def _call(self, signature, feeds):
         if signature not in self._runners:
-            form = self.signatures[signature]
-            mask = np.zeros(form.inputs[2].shape, form.inputs[2].dtype)  # what is hidden, the graph hides itself
-            self._runners[signature] = self._interpreter.get_signature_runner(form.file_name), mask
-        runner, mask = self._runners[signature]
-        return runner(**{self._mask: mask, **feeds})
+            self._runners[signature] = self._interpreter.get_signature_runner(self.signatures[signature].file_name)
+        return self._runners[signature](**feeds)
 
     def _run(self, signature, arrays):
         form = self.signatures[signature]
         results = self._call(signature, {row.file_name: arrays[row.name] for row in form.inputs if row.name in arrays})
         return {row.name: results[row.file_name] for row in form.outputs}
 
+
+class TFLiteAnswering(TFLiteSession, AnsweringSession):
+    """An encoder with a head: texts one by one, each in the shortest bucket that holds it."""
+
+    def __init__(self, path, **options):
+        super().__init__(path, **options)
+        self._buckets = forward_lengths(self.sizes["max_sequence_length"])
+
+    def _forward(self, arrays):
+        rows = self.signatures["forward"].outputs
+        shape = dict(zip(("batch_size", "sequence_length"), arrays["token_ids"].shape, strict=True))
+        results = {row.name: np.zeros([shape.get(size, size) for size in row.shape], row.dtype) for row in rows}
+        for b, mask in enumerate(arrays["padding_mask"]):
+            length = int(np.flatnonzero(mask).max(initial=0)) + 1  # what follows is padding
+            bucket = next(size for size in self._buckets if size >= length)
+            inputs = {name: np.pad(array[b:b + 1, :length], ((0, 0), (0, bucket - length)))
+                      for name, array in arrays.items()}
+            form = self.signatures[f"forward_{bucket}"]
+            outputs = self._run(form.name, {row.name: inputs[row.name].astype(row.dtype) for row in form.inputs})
+            for row in rows:
+                if "sequence_length" in row.shape:
+                    results[row.name][b, :length] = outputs[row.name][0, :length]
+                else:
+                    results[row.name][b] = outputs[row.name][0]
+        return results
+
+
+class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
+    """A model that reads a source before it writes: row by row, sources in the shortest bucket that holds them."""
+
+    def __init__(self, path, **options):
+        super().__init__(path, **options)
+        self.max_sequence_length = self.sizes["static_length"]
+        self._buckets = forward_lengths(self.max_sequence_length)
+        self._empty = {row.name: np.zeros(row.shape, row.dtype) for row in self.signatures["decode"].inputs
+                       if row.name.startswith("cache_")}
+
+    def read(self, token_ids, padding_mask):
+        return _Targets(self, [self.read_source(ids, mask) for ids, mask in zip(token_ids, padding_mask, strict=True)])
+
+    def read_source(self, token_ids, padding_mask):
+        """What `decode` takes besides the target, for one source (S,)."""
+        length = int(np.flatnonzero(padding_mask).max(initial=0)) + 1
+        bucket = next((size for size in self._buckets if size >= length), None)
+        if bucket is None:
+            raise ValueError(f"A source of {length} tokens does not fit into this file, which reads "
+                             f"{self._buckets[-1]}.")
+        ids, mask = (np.pad(np.asarray(array[:length], "int32"), (0, bucket - length))[None]
+                     for array in (token_ids, padding_mask))
+        context = self._run(f"encode_{bucket}", {"encoder_token_ids": ids, "encoder_padding_mask": mask})
+        return {"encoder_padding_mask": np.pad(mask, ((0, 0), (0, self._buckets[-1] - bucket))), **context}
+
+    def step(self, token_id, source, row):
+        """(logits (V,), row) after one more token."""
+        outputs = self._run("decode", {"decoder_token_ids": np.array([[token_id]], "int32"),
+                                       "positions": np.array([row.position], "int32"), **source, **row.cache})
+        return outputs.pop("logits")[0, 0], _Row(outputs, row.position + 1)
+
+    def begin(self):
+        """The row of a target without a token."""
+        return _Row(self._empty, 0)
+
+    def _forward(self, arrays):
+        token_ids = arrays["decoder_token_ids"]
+        logits = np.zeros((*token_ids.shape, self.vocabulary_size), "float32")
+        for b, ids in enumerate(token_ids):
+            source = self.read_source(arrays["encoder_token_ids"][b], arrays["encoder_padding_mask"][b])
+            row = self.begin()
+            for t, token_id in enumerate(ids):
+                logits[b, t], row = self.step(token_id, source, row)
+        return {"logits": logits}
+
+
+class _Targets(TokenDecoder):
+    """Continues the targets of certain sources; the state is a list of (source, row)."""
+
+    def __init__(self, session, sources):
+        self.vocabulary_size, self.max_sequence_length = session.vocabulary_size, session.max_sequence_length
+        self._session, self._sources = session, sources
+
+    def prefill(self, token_ids, padding_mask, max_new_tokens):
+        state = [(source, self._session.begin()) for source in self._sources]
+        for column in np.asarray(token_ids).T:
+            logits, state = self.decode(column, state)
+        return logits, state
+
+    def decode(self, token_ids, state):
+        steps = [self._session.step(each, *row) for each, row in zip(token_ids, state, strict=True)]
+        return np.stack([logits for logits, _ in steps]), [
+            (source, row) for (_, row), (source, _) in zip(steps, state, strict=True)]
+
+    def reorder(self, state, rows):
+        return [state[int(row)] for row in rows]
+
+
+class TFLiteGeneration(TFLiteSession, TextGenerationSession):
+    """A decoder: prompts are read in buckets, padded tokens are left out; see `TFLiteSession`."""
+
+    def __init__(self, path, **options):
+        super().__init__(path, **options)
+        self._buckets = prefill_lengths(self.max_sequence_length)
+        decode = self.signatures["decode"]
+        self._tokens, self._positions, self._mask = (row.file_name for row in decode.inputs[:3])
+        self._logits = decode.outputs[0].file_name
+        self._cache_rows = decode.inputs[3:]
+        self._masks = {}
+
+    def _call(self, signature, feeds):
+        if signature not in self._masks:
+            row = self.signatures[signature].inputs[2]
+            self._masks[signature] = np.zeros(row.shape, row.dtype)  # what is hidden, the graph hides itself
+        return super()._call(signature, {self._mask: self._masks[signature], **feeds})
+
     def _forward(self, arrays):
         """Token by token, the only way to logits of all of them; those of padding are zeros."""
-        token_ids = arrays["token_ids"]
-        mask = arrays.get("padding_mask", np.ones(token_ids.shape, bool))
+        token_ids, mask = arrays["token_ids"], arrays["padding_mask"]
         logits = np.zeros((*token_ids.shape, self.vocabulary_size), "float32")
         for b, (ids, real) in enumerate(zip(token_ids, mask, strict=True)):
             row = self._empty_row()
@@ -108,3 +214,6 @@ class TFLiteSession(TextGenerationSession):
 
     def reorder(self, state, rows):
         return tuple(state[int(row)] for row in rows)  # a step makes new arrays, so rows may share theirs
+
+
+SESSIONS = sessions(TFLiteGeneration, TFLiteAnswering, TFLiteSeq2Seq)

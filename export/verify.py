@@ -1,8 +1,8 @@
 """Does every artifact say what the model says? The gate that an export must pass.
 
-Errors of logits are maximal absolute differences divided by the spread of the reference's logits in the same batch:
-their largest minus their smallest value at real tokens. (Trained logits have a large common offset, which float32
-rounds; the spread is what it is measured against.)
+Errors of an output are maximal absolute differences divided by the spread of the reference's values in the same batch:
+the largest minus the smallest at real tokens. (Trained logits have a large common offset, which float32 rounds; the
+spread is what it is measured against.)
 """
 import dataclasses
 import math
@@ -11,7 +11,7 @@ import numpy as np
 
 from kzoo.errors import unknown
 from kzoo.export.artifact import GOLDEN, PATHS, read_bundle
-from kzoo.export.golden import load_golden, record_golden, steps_of
+from kzoo.export.golden import decoder_of, load_golden, record_golden, steps_of
 from kzoo.export.session import first_line, open_session
 
 # Variant -> largest error of logits relative to their spread, and whether greedy tokens must be equal.
@@ -65,9 +65,9 @@ def verify(bundle, model=None, runtimes=None, variants=None):
         bundle.check_files([GOLDEN])
         golden = load_golden(bundle.folder / GOLDEN)
     else:
-        from kzoo.export.keras_session import KerasSession
+        from kzoo.export.keras_session import live_session
 
-        golden = record_golden(KerasSession(model))
+        golden = record_golden(live_session(model))
     broken = {row["note"].split(" ", 1)[0] for row in rows if row["passed"] is False}
     for artifact in bundle.artifacts:
         if (runtimes and artifact.runtime not in runtimes) or (variants and artifact.variant not in variants):
@@ -112,10 +112,15 @@ def compare(golden, session, name=None):
         raise ValueError(unknown("variant", session.variant, TOLERANCES))
     tolerance, exact = TOLERANCES[session.variant]
     checks = [("names, shapes, dtypes", lambda: _check_description(session))]
-    checks += [(f"logits: {case.name}", lambda case=case: _check_case(session, case, tolerance))
+    checks += [(f"{', '.join(case.outputs)}: {case.name}", lambda case=case: _check_case(session, case, tolerance))
                for case in golden.cases]
+    if not golden.continuations and golden.cases:
+        case, longest = golden.cases[-1], session.sizes["max_sequence_length"]
+        length = case.inputs["padding_mask"].shape[1]
+        checks += [(f"padded to {width}", lambda width=width: _check_padding(session, case, tolerance, width))
+                   for width in (length + 1, 4 * length) if width <= longest]
     if golden.continuations:
-        long = [case for case in golden.cases if case.inputs["token_ids"].shape[1] > 2]
+        long = [case for case in golden.cases if case.prompts()["token_ids"].shape[1] > 2]
         for case in long:
             checks.append((f"cached = uncached: {case.name}",
                            lambda case=case: _check_cached(session, case, tolerance)))
@@ -158,22 +163,35 @@ def _check_case(session, case, tolerance):
     for name, expected in case.outputs.items():
         if outputs[name].shape != expected.shape:
             return None, tolerance, False, f"{name} has the shape {outputs[name].shape}, expected {expected.shape}"
-        errors.append(_error(outputs[name][case.real()], expected[case.real()], _spread(case)))
+        errors.append(_error(case.real(name, outputs[name]), case.real(name), _spread(case, name)))
     return _judge(max(errors), tolerance)
+
+
+def _check_padding(session, case, tolerance, width):
+    """The same texts with more padding behind them, as a batch with a longer one would have."""
+    length = case.inputs["padding_mask"].shape[1]
+    inputs = {name: np.pad(array, ((0, 0), (0, width - length))) for name, array in case.inputs.items()}
+    outputs = session.run("forward", inputs)
+    errors = []
+    for name, expected in case.outputs.items():
+        found = outputs[name][:, :length] if name in case.per_token else outputs[name]
+        errors.append(_error(case.real(name, found), case.real(name, expected), _spread(case, name)))
+    return _judge(max(errors), tolerance, f"{width - length} columns more")
 
 
 def _check_cached(session, case, tolerance):
     """The reference's logits, reached by prefill and decode from several points on."""
-    token_ids, mask, expected = case.inputs["token_ids"], case.inputs["padding_mask"], case.outputs["logits"]
-    rows = np.flatnonzero(mask[:, -1])  # a prompt that ends in padding cannot be continued
-    token_ids, mask, expected = token_ids[rows], mask[rows], expected[rows]
+    inputs, expected = case.prompts(), case.outputs["logits"]
+    rows = np.flatnonzero(inputs["padding_mask"][:, -1])  # a prompt that ends in padding cannot be continued
+    inputs, expected = {name: value[rows] for name, value in inputs.items()}, expected[rows]
+    token_ids, mask = inputs["token_ids"], inputs["padding_mask"]
     length = token_ids.shape[1]
     first = int(np.argmax(mask, axis=1).max()) + 1  # every row has begun
     errors = []
     starts = sorted({first, (first + length) // 2, length - 1})
     for start in starts:
-        inputs = {"token_ids": token_ids[:, :start], "padding_mask": mask[:, :start]}
-        steps = steps_of(session, inputs, length - start + 1, lambda step, start=start: token_ids[:, start + step])
+        begun = {**inputs, "token_ids": token_ids[:, :start], "padding_mask": mask[:, :start]}
+        steps = steps_of(session, begun, length - start + 1, lambda step, start=start: token_ids[:, start + step])
         errors += [_error(logits, expected[:, start - 1 + step], _spread(case)) for step, logits in enumerate(steps)]
     return _judge(max(errors), tolerance, f"past lengths {starts[0]} to {length - 1}")
 
@@ -197,20 +215,20 @@ def _check_pieces(session, case, tolerance):
 
 def _check_reorder(session, case, tolerance):
     """Rows of the cache, selected and repeated as beams do."""
-    token_ids, mask = case.inputs["token_ids"], case.inputs["padding_mask"]
+    inputs = case.prompts()
+    token_ids, mask, decoder = inputs["token_ids"], inputs["padding_mask"], decoder_of(session, inputs)
     rows = [len(mask) - 1, 0, 0]
-    _, state = session.prefill(token_ids[:, :-1], mask[:, :-1], 1)
-    logits, _ = session.decode(token_ids[rows, -1], session.reorder(state, np.array(rows)))
+    _, state = decoder.prefill(token_ids[:, :-1], mask[:, :-1], 1)
+    logits, _ = decoder.decode(token_ids[rows, -1], decoder.reorder(state, np.array(rows)))
     return _judge(_error(logits, case.outputs["logits"][rows, -1], _spread(case)), tolerance, f"rows {rows}")
 
 
 def _check_continuation(session, each, tolerance, exact):
     """The reference's greedy tokens, each fed on; equal at every step means equal when generated freely."""
     limit = tolerance * max(float(each.spread), 1e-30)  # of the absolute error of a logit
-    inputs = {"token_ids": each.token_ids, "padding_mask": each.padding_mask}
     steps = each.tokens.shape[1]
     chosen, errors = [], []
-    for step, logits in enumerate(steps_of(session, inputs, steps, lambda step: each.tokens[:, step])):
+    for step, logits in enumerate(steps_of(session, each.inputs, steps, lambda step: each.tokens[:, step])):
         chosen.append(logits.argmax(-1))
         best = np.take_along_axis(logits, each.top_ids[:, step], axis=-1)
         errors.append(float(np.abs(best - each.top_logits[:, step]).max()) if np.isfinite(logits).all() else math.inf)
@@ -231,10 +249,10 @@ def _check_continuation(session, each, tolerance, exact):
     return int(wrong.sum()), 0 if exact else None, passed, note
 
 
-def _spread(case):
-    """Largest minus smallest reference logit at real tokens."""
-    real = case.outputs["logits"][case.real()]
-    return max(float(real.max() - real.min()), 1e-30)
+def _spread(case, name="logits"):
+    """Largest minus smallest value of a reference output at real tokens; of a single value, its size."""
+    real = case.real(name)
+    return max(float(real.max() - real.min() if real.size > 1 else np.abs(real).max()), 1e-30)
 
 
 def _error(actual, expected, spread):

@@ -82,7 +82,7 @@ class WindowScorer:
             raise ValueError(f"Loss and perplexity are defined for the task {TASKS[0]!r}. "
                              f"The model's task is {model.task!r}.")
         is_session = hasattr(model, "run")
-        longest, vocabulary_size = _sizes(model, is_session)
+        longest, vocabulary_size = sizes_of(model)
         self.sequence_length = longest if sequence_length is None else sequence_length
         if not 1 <= self.sequence_length <= longest:
             raise ValueError(f"`sequence_length` must be at least 1 and at most the model's `max_sequence_length` "
@@ -148,14 +148,20 @@ def _session_scorer(session):
         used = int(weights.any(axis=1).sum())  # rows that only fill up the batch cost time
         token_ids, targets, weights = token_ids[:used], targets[:used], weights[:used]
         outputs = session.run("forward", {"token_ids": token_ids, "padding_mask": np.ones(token_ids.shape, bool)})
-        logits = outputs["logits"].astype("float64")                                             # (B, T, V)
-        logits -= logits.max(axis=-1, keepdims=True)
-        right = np.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]                # (B, T)
-        return ((np.log(np.exp(logits).sum(axis=-1)) - right) * weights).sum(axis=-1)
+        return (token_losses(outputs["logits"], targets) * weights).sum(axis=-1)
     return nats
 
 
-def _sizes(model, is_session):
-    if is_session:
+def token_losses(logits, targets):
+    """What each target costs, float64 (...) in nats, by logits (..., V)."""
+    logits = logits.astype("float64")
+    logits -= logits.max(axis=-1, keepdims=True)
+    right = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return np.log(np.exp(logits).sum(axis=-1)) - right
+
+
+def sizes_of(model):
+    """(max_sequence_length, vocabulary_size) of a model or session."""
+    if hasattr(model, "run"):
         return model.sizes["max_sequence_length"], model.sizes["vocabulary_size"]
     return model.config.max_sequence_length, model.config.vocabulary_size

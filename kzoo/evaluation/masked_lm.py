@@ -1,8 +1,10 @@
 """How well a model guesses hidden tokens of a text."""
 import tempfile
 
-from kzoo.evaluation.language_modeling import check_tail
-from kzoo.training.masked_corpus import MaskedCorpus, MaskedScorer
+import numpy as np
+
+from kzoo.evaluation.language_modeling import check_tail, sizes_of, token_losses
+from kzoo.training.masked_corpus import MaskedCorpus, MaskedScorer, live_sums
 from kzoo.training.options import TrainOptions
 from kzoo.training.progress import Progress
 from kzoo.training.text_files import check_text, split_point
@@ -13,7 +15,7 @@ def measure_masks(model, data, *, tail=1.0, sequence_length=None, whole_words=Fa
     """Loss and accuracy on hidden tokens: 15 % of the text's, drawn as training draws them, the same ones every time.
 
     Args:
-        model: a model with a tokenizer that has a mask token.
+        model: a model or a session, with a tokenizer that has a mask token.
         data: UTF-8 text file (.gz and .xz too), or several that are read as one text.
         tail: share of the text, from its end, that is looked at; 0.1 is what `train` holds out with its defaults.
         sequence_length: T, tokens in a window, special ones included; None means the model's `max_sequence_length`, or
@@ -25,7 +27,7 @@ def measure_masks(model, data, *, tail=1.0, sequence_length=None, whole_words=Fa
     """
     check_tail(tail)
     text, tokenizer = check_text(data), model.tokenizer
-    longest = model.config.max_sequence_length
+    longest, vocabulary_size = sizes_of(model)
     if sequence_length is not None and not 1 <= sequence_length <= longest:
         raise ValueError(f"`sequence_length` must be at least 1 and at most the model's `max_sequence_length` "
                          f"({longest}). Received: {sequence_length!r}.")
@@ -39,6 +41,16 @@ def measure_masks(model, data, *, tail=1.0, sequence_length=None, whole_words=Fa
             raise ValueError(f"{', '.join(map(str, text.paths))} is too short: {len(tokens)} tokens, 2 are needed.")
         corpus = MaskedCorpus(tokens, tokens, text.characters - start, window, TrainOptions(whole_words=whole_words),
                               tokenizer)
-        scorer = MaskedScorer(model, corpus)
+        sums = _session_sums(model) if hasattr(model, "run") else live_sums(model)
+        scorer = MaskedScorer(corpus, vocabulary_size, sums)
         with Progress("evaluating", scorer.tokens, "tokens") as progress:
             return scorer.results(report=progress.update)
+
+
+def _session_sums(session):
+    def sums(token_ids, targets, weights):
+        logits = session.run("forward", {"token_ids": token_ids})["logits"][weights > 0]  # (N, V)
+        targets, weights = targets[weights > 0], weights[weights > 0]
+        return np.array([np.sum(token_losses(logits, targets) * weights), weights.sum(),
+                         np.sum((logits.argmax(-1) == targets) * weights)])
+    return sums

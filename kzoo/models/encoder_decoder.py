@@ -85,27 +85,39 @@ class EncoderDecoder(Backbone):
         context = Context(hidden_states, positions._replace(key=source.key, padding_mask=source.padding_mask))
         return self.decode(token_ids, positions, context, cache, training)
 
-    def read_context(self, inputs):
-        """Run the encoder, and let each decoder layer read its output.
+    def read_source(self, inputs):
+        """The encoder's output (B, S, E).
 
         Args:
             inputs: dict with `encoder_token_ids` (B, S) and optionally `encoder_padding_mask` (B, S).
+        """
+        return self._read(inputs, training=False)[0]
+
+    def read_context(self, inputs, hidden_states=None):
+        """Let each decoder layer read the encoder's output.
+
+        Args:
+            inputs: as in `read_source`.
+            hidden_states: what `read_source` gave, then `encoder_token_ids` is not needed; None runs the encoder.
 
         Returns: tuple of one `ContextCache` a decoder layer.
         """
-        hidden_states, source = self._read(inputs, training=False)
+        if hidden_states is None:
+            hidden_states, source = self._read(inputs, training=False)
+        else:
+            source = self.locate(hidden_states, inputs.get("encoder_padding_mask"))
         return tuple(block.cross_attention.read_context(hidden_states, source) for block in self.decoder_blocks)
 
-    def start_cache(self, inputs, capacity=None):
+    def start_cache(self, inputs, capacity=None, hidden_states=None):
         """What decoding begins with: the context, and an empty cache of the target.
 
         Args:
-            inputs: as in `read_context`.
+            inputs, hidden_states: as in `read_context`.
             capacity: slots for the target; None means a cache that grows.
 
         Returns: tuple of one `DecoderCache` a layer.
         """
-        contexts = self.read_context(inputs)
+        contexts = self.read_context(inputs, hidden_states)
         own = self.empty_cache(ops.shape(contexts[0].keys)[0], capacity)
         return tuple(DecoderCache(*layer) for layer in zip(own, contexts, strict=True))
 

@@ -56,20 +56,27 @@ class MaskedCorpus(Corpus):
         return logs["weighted_loss"]
 
     def scorer(self, model):
-        return MaskedScorer(model, self) if self.valid is not None else None
+        if self.valid is None:
+            return None
+        return MaskedScorer(self, model.config.vocabulary_size, live_sums(model))
 
 
 class MaskedScorer(Scorer):
-    """Loss and accuracy on hidden tokens of the held-out text; always the same ones are hidden."""
+    """Loss and accuracy on hidden tokens of the held-out text; always the same ones are hidden.
 
-    def __init__(self, model, corpus, jit=None):
+    Args:
+        vocabulary_size: of the logits.
+        sums: function of arrays `token_ids`, `targets` and `weights`, each (B, T), to (weighted loss, weight, weighted
+            number of right guesses), each summed.
+    """
+
+    def __init__(self, corpus, vocabulary_size, sums):
         self.corpus = corpus
         length = corpus.windows.sequence_length
         self._windows = corpus.valid[:len(corpus.valid) // length * length].reshape(-1, length)
         self.tokens = self._windows.size
-        self._rows = min(len(self._windows), max(1, LOGITS // (corpus.sequence_length * model.config.vocabulary_size)))
-        self._model = model
-        self._compiled = compile_function(model, self._sums, jit)
+        self._rows = min(len(self._windows), max(1, LOGITS // (corpus.sequence_length * vocabulary_size)))
+        self._sums = sums
 
     def score(self, max_tokens=None, report=None):
         return self._measure(max_tokens, report)[0]
@@ -88,12 +95,18 @@ class MaskedScorer(Scorer):
             filled = np.resize(here, self._rows)
             inputs, targets, weights = self.corpus.hidden(self._windows[filled], [VALIDATION, first])
             weights[len(here):] = 0
-            found = self._compiled(*map(ops.convert_to_tensor, (inputs["token_ids"], targets, weights)))
-            sums += ops.convert_to_numpy(found)
+            sums += self._sums(inputs["token_ids"], targets, weights)
             if report is not None:
                 report((first + len(here)) * length)
         loss, total, right = map(float, sums)
         return {"loss": loss / max(1, total), "accuracy": right / max(1, total)}, total
 
-    def _sums(self, token_ids, targets, weights):
-        return class_sums(self._model({"token_ids": token_ids}, training=False), targets, weights)
+
+def live_sums(model, jit=None):
+    """The `sums` of a live model, compiled."""
+    compiled = compile_function(model, lambda token_ids, targets, weights: class_sums(
+        model({"token_ids": token_ids}, training=False), targets, weights), jit)
+
+    def sums(*arrays):
+        return ops.convert_to_numpy(compiled(*map(ops.convert_to_tensor, arrays)))
+    return sums

@@ -4,6 +4,7 @@ import types
 
 import pytest
 
+import kzoo
 from kzoo.cli import bench, main
 from kzoo.export import latency
 
@@ -49,7 +50,7 @@ def test_every_artifact_is_a_row(monkeypatch, measured, tmp_path, capsys):
     assert opened == [{"runtime": "onnx", "variant": "none"}, {"runtime": "tflite", "variant": "int8"}]
     assert measured == [(Session, {"new_tokens": 5})] * 2
     assert main(["bench", str(tmp_path)]) == 0
-    assert "tflite   int8      432 B    2.00           250.0      32.0" in capsys.readouterr().out
+    assert "tflite   int8      432 B    2.00           250.0  32 tokens/s" in capsys.readouterr().out
 
 
 def test_a_runtime_that_is_not_installed_is_left_out(monkeypatch, measured, tmp_path, capsys):
@@ -84,7 +85,7 @@ def test_a_context_that_is_too_short_is_said(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "open_model", lambda path, **choice: Session())
     monkeypatch.setattr(latency, "measure", lambda decoder: {})
     assert main(["bench", str(tmp_path)]) == 2
-    assert "the context of 23 tokens is too short" in capsys.readouterr().err
+    assert "the context is too short" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_refused(monkeypatch):
@@ -93,10 +94,16 @@ def test_an_unfinished_run_is_refused(monkeypatch):
         bench.candidates("run")
 
 
-def test_other_tasks_are_refused(monkeypatch):
-    described(monkeypatch, kind="bundle", task="fill-mask", artifacts=[])
-    with pytest.raises(ValueError, match="serves 'fill-mask'"):
-        bench.candidates("bundle")
+def test_a_model_that_answers_is_measured_by_texts(monkeypatch, tmp_path, capsys):
+    described(monkeypatch, kind="run", task="text-classification", files={"model.safetensors": 500})
+    model = kzoo.create("bert-tiny", task="text-classification", labels=("a", "b"), vocabulary_size=11, num_layers=1,
+                        num_heads=2, hidden_dim=6, intermediate_dim=7, max_sequence_length=5)
+    monkeypatch.setattr(bench, "open_model", lambda path, **choice: model)
+    assert main(["bench", str(tmp_path), "--json", "--repeats", "1", "--text-length", "3"]) == 0
+    row, = json.loads(capsys.readouterr().out)
+    assert row["text_length"] == 3 and row["seconds_per_text"] > 0
+    assert main(["bench", str(tmp_path), "--repeats", "1"]) == 0
+    assert "ms a text" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["--new-tokens", "1"], ["--repeats", "0"], ["--prompt-length", "x"]])

@@ -7,6 +7,7 @@ from keras import ops
 
 import kzoo
 from kzoo.evaluation import evaluate
+from kzoo.export.keras_session import live_session
 from kzoo.tokenizers import train_tokenizer
 from kzoo.training.masking import Masking
 
@@ -57,6 +58,13 @@ def test_agrees_with_the_mean_written_out(model, data, monkeypatch):
 def test_the_same_tokens_are_hidden_every_time(model, data):
     assert evaluate(model, data) == evaluate(model, data)
     assert evaluate(model, data, whole_words=True)["loss"] != evaluate(model, data)["loss"]
+
+
+def test_a_session_is_measured_as_its_model(model, data):
+    expected = evaluate(model, data)
+    assert evaluate(live_session(model), data) == pytest.approx(expected, rel=1e-5)
+    other = kzoo.create("bert-tiny", task="fill-mask", tokenizer=model.tokenizer, **model.config.to_dict())
+    assert evaluate(live_session(other), data) != pytest.approx(expected, rel=1e-2)
 
 
 def test_a_short_text_is_one_window(model, tmp_path):

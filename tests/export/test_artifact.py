@@ -17,7 +17,7 @@ def make_bundle(folder, **changes):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     manifest = {
-        "format": 1, "task": "text-generation", "sizes": SIZES,
+        "format": 1, "task": "text-generation", "sizes": SIZES, "settings": {},
         "files": [{"path": name, "size": size, "sha256": digest}
                   for name, (size, digest) in list_files(folder).items()],
         "artifacts": [{"runtime": "onnx", "variant": variant, "file": main_file("onnx", variant),

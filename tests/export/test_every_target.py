@@ -1,13 +1,14 @@
 """The contract of every target: configs that differ in every part are written, and pass the gate."""
+import numpy as np
 import pytest
 
 import kzoo
 from kzoo.export import TARGETS, compare, get_target, read_bundle
 from kzoo.export.artifact import Artifact, Bundle
 from kzoo.export.golden import record_golden
-from kzoo.export.keras_session import KerasSession
+from kzoo.export.keras_session import live_session
 from kzoo.export.session import open_session
-from kzoo.export.signatures import sizes_of
+from kzoo.export.signatures import settings_of, sizes_of
 
 SIZES = {"vocabulary_size": 29, "num_layers": 2, "num_heads": 6, "hidden_dim": 36, "intermediate_dim": 7,
          "max_sequence_length": 19}
@@ -15,6 +16,42 @@ CONFIGS = {
     "grouped heads, rotary": {"num_key_value_heads": 2, "position": "rotary", "activation": "silu"},
     "ALiBi, no bias": {"position": "alibi", "use_bias": False, "activation": "gelu"},
 }
+
+
+ENCODER = {"vocabulary_size": 67, "num_layers": 2, "num_heads": 3, "hidden_dim": 21, "intermediate_dim": 17,
+           "max_sequence_length": 45}
+ENCODERS = {  # task -> preset, fields, settings; each with other parts
+    "text-classification": ("bert-tiny", {}, {"labels": ("a", "b", "c", "d", "e")}),
+    "token-classification": ("distilbert-base", {}, {"labels": ("O", "B-X")}),
+    "fill-mask": ("roberta-base", {}, {}),
+    "question-answering": ("bert-tiny", {"activation": "silu"}, {}),
+    "feature-extraction": ("bert-tiny", {"use_pooler": True}, {"pooling": "mean", "normalize": True}),
+}
+
+
+REWRITERS = {  # preset -> task, fields
+    "transformer-tiny": ("translation", {"norm_placement": "pre", "max_sequence_length": 41}),
+    "marian-base": ("summarization", {"max_sequence_length": 37, "pad_id": 60, "eos_id": 1, "decoder_start_id": 60}),
+    "t5-v1.1-small": ("translation", {"head_dim": 5}),
+}
+TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"]
+QUESTIONS = {"question-answering": [{"question": "who jumps?", "context": TEXT[0]}],
+             "fill-mask": ["the quick [MASK]"]}
+
+
+def write(model, name, folder):
+    """A session on the model's artifact."""
+    target = get_target(name)
+    files = target.write(model, folder)  # in this process: one small model does not hurt
+    artifact = Artifact(name, "none", target.path(task=model.task), tuple(files))
+    manifest = {"task": model.task, "sizes": sizes_of(model), "settings": settings_of(model)}
+    if model.tokenizer is not None:
+        model.tokenizer.save(folder)
+    return open_session(Bundle(folder, manifest, {}, (artifact,)), artifact)
+
+
+def failures(session, model):
+    return [row for row in compare(record_golden(live_session(model)), session) if not row["passed"]]
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -27,12 +64,50 @@ def test_the_bundle_of_all_passed(exported, name):
 @pytest.mark.parametrize("name", [name for name in TARGETS if name != "keras"])
 def test_other_parts_pass_the_gate(name, config, redrawn, tmp_path):
     model = redrawn(kzoo.create("gpt2-nano", **SIZES, **CONFIGS[config]))
-    target = get_target(name)
-    files = target.write(model, tmp_path)  # in this process: one small model does not hurt
-    artifact = Artifact(name, "none", target.path(), tuple(files))
-    bundle = Bundle(tmp_path, {"task": model.task, "sizes": sizes_of(model.config)}, {}, (artifact,))
-    rows = compare(record_golden(KerasSession(model)), open_session(bundle, artifact))
-    assert [row for row in rows if not row["passed"]] == []
+    session = write(model, name, tmp_path)
+    assert failures(session, model) == []
     other = redrawn(kzoo.create("gpt2-nano", **SIZES, **CONFIGS[config]), seed=1)
-    rows = compare(record_golden(KerasSession(other)), open_session(bundle, artifact))
-    assert len([row for row in rows if not row["passed"]]) > 5  # another model's answers are not these
+    assert len(failures(session, other)) > 5  # another model's answers are not these
+
+
+@pytest.mark.parametrize("task", ENCODERS)
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "keras"])
+def test_encoders_pass_the_gate_and_answer_text(name, task, redrawn, tmp_path):
+    preset, fields, settings = ENCODERS[task]
+    tokenizer = kzoo.train_tokenizer("wordpiece", TEXT * 5, vocabulary_size=60)
+    model, other = (redrawn(kzoo.create(preset, task=task, tokenizer=tokenizer, **ENCODER, **fields, **settings), seed)
+                    for seed in (0, 1))
+    session = write(model, name, tmp_path)
+    assert failures(session, model) == []
+    assert len(failures(session, other)) > 5
+    for question in QUESTIONS.get(task, TEXT):
+        assert flat(session(question)) == pytest.approx(flat(model(question)), abs=1e-4)
+        assert flat(session(question)) != pytest.approx(flat(other(question)), abs=1e-4)
+
+
+@pytest.mark.parametrize("preset", REWRITERS)
+@pytest.mark.parametrize("name", [name for name in TARGETS if name != "keras"])
+def test_encoder_decoders_pass_the_gate_and_write_the_same(name, preset, redrawn, tmp_path):
+    task, fields = REWRITERS[preset]
+    sizes = {"vocabulary_size": 61, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 3, "hidden_dim": 24,
+             "intermediate_dim": 17, **fields}
+    model, other = (redrawn(kzoo.create(preset, task=task, **sizes), seed) for seed in (0, 1))
+    session = write(model, name, tmp_path)
+    assert failures(session, model) == []
+    assert len(failures(session, other)) > 5
+    sources = [[5, 3, 7, 1], [9, 8, 2, 4, 6, 11, 1], [1]]
+    for options in ({}, {"num_beams": 3}):
+        expected = model.generate(sources, max_new_tokens=9, **options)
+        assert session.generate(sources, max_new_tokens=9, **options) == expected
+        assert other.generate(sources, max_new_tokens=9, **options) != expected
+
+
+def flat(answer):
+    """The numbers of an answer, each named by its place and by the words beside it."""
+    if isinstance(answer, dict):
+        words = tuple(value for value in answer.values() if isinstance(value, str))
+        return {(name, *words, *place): value for name, each in answer.items() if not isinstance(each, str)
+                for place, value in flat(each).items()}
+    if isinstance(answer, (list, tuple, np.ndarray)):
+        return {(i, *place): value for i, each in enumerate(answer) for place, value in flat(each).items()}
+    return {(): float(answer)}

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from kzoo.export.golden import GREEDY_STEPS, load_golden, padded_batch, record_golden, save_golden
-from kzoo.export.keras_session import KerasSession
+from kzoo.export.keras_session import KerasGeneration
 
 
 @pytest.fixture(scope="module")
 def golden(model):
-    return record_golden(KerasSession(model))
+    return record_golden(KerasGeneration(model))
 
 
 def test_batches_lengths_paddings_and_pasts_vary(golden):
@@ -20,13 +20,13 @@ def test_batches_lengths_paddings_and_pasts_vary(golden):
     assert any(not mask[:, 0].all() for mask in masks) and any(not mask[:, -1].all() for mask in masks)
     greedy, end = golden.continuations
     assert greedy.tokens.shape == (3, GREEDY_STEPS)
-    assert end.token_ids.shape[1] + end.tokens.shape[1] - 1 == 53  # the last token that fits is fed
+    assert end.inputs["token_ids"].shape[1] + end.tokens.shape[1] - 1 == 53  # the last token that fits is fed
 
 
 def test_greedy_tokens_are_those_of_generate(golden, model):
     greedy = golden.continuations[0]
     for row in range(3):
-        prompt = greedy.token_ids[row][greedy.padding_mask[row]].tolist()
+        prompt = greedy.inputs["token_ids"][row][greedy.inputs["padding_mask"][row]].tolist()
         expected = prompt + greedy.tokens[row].tolist()
         assert model.generate(prompt, max_new_tokens=GREEDY_STEPS, eos_token_id=()) == expected
     assert (greedy.gaps >= 0).all()

@@ -2,11 +2,11 @@
 import numpy as np
 
 from kzoo.export import open_bundle
-from kzoo.export.keras_session import KerasSession
+from kzoo.export.keras_session import KerasGeneration
 
 
 def test_it_is_the_model(model):
-    session = KerasSession(model)
+    session = KerasGeneration(model)
     ids = np.array([[5, 3, 2]], "int32")
     expected = model({"token_ids": ids, "padding_mask": np.ones((1, 3), bool)}, training=False)
     np.testing.assert_array_equal(session.run("forward", {"token_ids": ids})["logits"], np.asarray(expected))

@@ -20,7 +20,7 @@ LAYERS = 2  # of the fixture `model`
 def converted(model):
     """The bytes of the converted graph with its weights, before any rewrite."""
     weights = variables_by_path(model)
-    signature = signatures(model.task, "onnx", sizes_of(model.config))["decode"]
+    signature = signatures(model.task, "onnx", sizes_of(model))["decode"]
     graph = ir.from_proto(convert_graph(model, signature, weights))
     place_weights(graph.graph, {path: np.asarray(variable) for path, variable in weights.items()})
     return ir.to_proto(graph).SerializeToString()

@@ -52,7 +52,7 @@ def test_big_weights_go_to_a_file_beside(model, tmp_path, monkeypatch, written):
 
 
 def test_a_file_with_other_names_is_refused(written, model, tmp_path):
-    signature = signatures(model.task, "onnx", sizes_of(model.config))["decode"]
+    signature = signatures(model.task, "onnx", sizes_of(model))["decode"]
     onnx_model.check(written, signature)
     proto = onnx.load(written)
     for node in proto.graph.node:

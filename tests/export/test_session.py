@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from kzoo.export import open_bundle
-from kzoo.export.session import (
-    RUNTIMES,
-    check_inputs,
-    check_threads,
-    first_line,
-    physical_cores,
-    token_positions,
-)
+from kzoo.export.session import RUNTIMES, check_threads, first_line, physical_cores
+from kzoo.export.session_inputs import check_inputs, complete, token_positions
 from kzoo.export.signatures import forward_signature, signatures
 
 SIZES = {"num_layers": 1, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 11}
@@ -32,7 +26,10 @@ def test_arrays_come_out_in_the_dtypes_of_the_rows():
     inputs = decode_inputs(token_ids=IDS.astype("int64"), padding_mask=np.ones((2, 5), int))
     arrays = check_inputs(DECODE, inputs, SIZES)
     assert arrays["token_ids"].dtype == "int32" and arrays["padding_mask"].dtype == bool
-    assert set(check_inputs(FORWARD, {"token_ids": IDS.tolist()}, SIZES)) == {"token_ids"}  # the mask is optional
+    without = check_inputs(FORWARD, {"token_ids": IDS.tolist()}, SIZES)
+    assert set(without) == {"token_ids"}  # the mask is optional
+    assert complete(FORWARD, without)["padding_mask"].all()
+    assert set(complete(DECODE, without)) == {"token_ids"}  # where it covers the past too, nobody can guess it
 
 
 @pytest.mark.parametrize(("signature", "inputs", "message"), [

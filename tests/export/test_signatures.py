@@ -1,9 +1,12 @@
 """The tables of names."""
 import pytest
 
-from kzoo.export.signatures import TABLES, forward_signature, prefill_lengths, signatures
+from kzoo.export.signature_tables import SIZES as SIZE_NAMES
+from kzoo.export.signature_tables import TABLES
+from kzoo.export.signatures import forward_lengths, forward_signature, prefill_lengths, signatures
 
 SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 33}
+TEXTS = {"vocabulary_size": 11, "max_sequence_length": 45, "num_segments": 2, "num_labels": 3, "hidden_dim": 13}
 
 
 def names(rows):
@@ -40,14 +43,41 @@ def test_prefill_lengths(context, expected):
     assert prefill_lengths(context) == expected
 
 
+@pytest.mark.parametrize(("context", "expected"), [(5, (5,)), (32, (32,)), (100, (32, 100)), (512, (32, 128, 512)),
+                                                   (4096, (32, 128, 512, 2048, 4096))])
+def test_every_text_has_a_bucket(context, expected):
+    assert forward_lengths(context) == expected
+
+
+def test_encoders_have_the_names_that_their_clients_expect():
+    for runtime, form in (("onnx", "forward"), ("tflite", "forward_45")):
+        rows = signatures("question-answering", runtime, TEXTS)[form]
+        assert names(rows.inputs) == ["input_ids", "attention_mask", "token_type_ids"]
+        assert names(rows.outputs) == ["start_logits", "end_logits"]
+    assert {row.shape for row in (*rows.inputs, *rows.outputs)} == {(1, 45)}
+    assert {row.dtype for row in rows.inputs} == {"int32"}
+    features = signatures("feature-extraction", "onnx", TEXTS)["forward"]
+    assert [row.shape[1:] for row in features.outputs] == [("sequence_length", 13), (13,)]
+
+
+def test_models_without_segments_have_no_input_for_them():
+    for runtime in TABLES["fill-mask"]:
+        for form in signatures("fill-mask", runtime, {**TEXTS, "num_segments": 1}).values():
+            assert [row.name for row in form.inputs] == ["token_ids", "padding_mask"]
+
+
 @pytest.mark.parametrize("task", TABLES)
 def test_every_row_is_filled_in(task):
+    sizes = {**SIZES, **TEXTS, "source_vocabulary_size": 5, "static_length": 45}
+    assert set(SIZE_NAMES[task]) <= set(sizes)
+    symbols = {"batch_size", "sequence_length", "past_sequence_length", "total_sequence_length", "source_length"}
     for runtime in TABLES[task]:
-        for form in signatures(task, runtime, SIZES).values():
+        for form in signatures(task, runtime, sizes).values():
             text = str(form.to_dict())
-            assert "{" not in text.replace("{'", "") or "{i}" not in text and "{length}" not in text
+            assert "{i}" not in text and "{length}" not in text
+            for row in (*form.inputs, *form.outputs):
+                assert all(type(size) is int or size in symbols for size in row.shape)
             assert len({row.name for row in form.inputs}) == len(form.inputs)
-    assert forward_signature(task, SIZES).outputs[0].shape[-1] == 7
 
 
 def test_unknown_names_are_refused():

@@ -14,7 +14,7 @@ def ids(model):
 
 
 def table(model, runtime):
-    return signatures(model.task, runtime, sizes_of(model.config))
+    return signatures(model.task, runtime, sizes_of(model))
 
 
 def caches(outputs):

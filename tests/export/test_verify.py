@@ -5,16 +5,16 @@ import pytest
 
 from kzoo.export import compare, verify
 from kzoo.export.golden import record_golden
-from kzoo.export.keras_session import KerasSession
+from kzoo.export.keras_session import KerasGeneration
 from kzoo.export.verify import Report
 
 
 @pytest.fixture(scope="module")
 def golden(model):
-    return record_golden(KerasSession(model))
+    return record_golden(KerasGeneration(model))
 
 
-class Damaged(KerasSession):
+class Damaged(KerasGeneration):
     """The live model with one thing wrong."""
 
     def __init__(self, model, fault):
@@ -49,7 +49,7 @@ def failures(golden, session):
 
 
 def test_the_model_agrees_with_itself(golden, model):
-    rows = compare(golden, KerasSession(model))
+    rows = compare(golden, KerasGeneration(model))
     assert [row for row in rows if not row["passed"]] == []
     assert len(rows) > 8 and rows[-1]["note"]
 
@@ -77,7 +77,7 @@ def test_a_close_call_is_not_compared_and_said_so(golden, model):
     tie = type(first)(**{**vars(first), "gaps": gaps, "tokens": tokens})
     changed = type(golden)((), (tie,))
 
-    class OneStep(KerasSession):
+    class OneStep(KerasGeneration):
         def decode(self, token_ids, state):  # so that the fed token, which differs here, plays no part
             return super().decode(first.tokens[:, self.step()], state)
 

@@ -1,0 +1,98 @@
+"""What a session is given: arrays checked against a signature, and what may be left out of them."""
+import numpy as np
+
+from kzoo.errors import unknown
+
+# Input that may be left out -> what stands for it everywhere.
+LEFT_OUT = {"padding_mask": 1, "encoder_padding_mask": 1, "segment_ids": 0}
+
+
+def check_inputs(signature, inputs, sizes):
+    """`inputs` as arrays of the signature's dtypes, or a ValueError that names the input."""
+    if not isinstance(inputs, dict):
+        raise ValueError(f"Inputs of {signature.name!r} are a dict of arrays by name. "
+                         f"Received: {type(inputs).__name__}.")
+    rows = {row.name: row for row in signature.inputs}
+    for name in inputs:
+        if name not in rows:
+            raise ValueError(f"Signature {signature.name!r}: {unknown('input', name, rows)}")
+    arrays, symbols = {}, {}
+    for name, row in rows.items():
+        if inputs.get(name) is None:
+            if not row.optional:
+                raise ValueError(f"Signature {signature.name!r} lacks the input `{name}`.")
+            continue
+        array = np.asarray(inputs[name])
+        _check_shape(row, array, symbols)
+        arrays[name] = _check_values(row, array, sizes)
+    past, length = symbols.get("past_sequence_length", 0), symbols.get("sequence_length", 0)
+    total = symbols.get("total_sequence_length")
+    if total is not None and total != past + length:
+        raise ValueError(f"`padding_mask` must cover the cache and the new tokens, {past} + {length}. "
+                         f"Received: {total} columns.")
+    longest = sizes["max_sequence_length"]  # 0: no limit
+    for name, reached in (("token_ids" if "token_ids" in rows else "decoder_token_ids", past + length),
+                          ("encoder_token_ids", symbols.get("source_length", 0))):
+        if longest and reached > longest:
+            raise ValueError(f"`{name}` reaches {reached} tokens; the model's `max_sequence_length` is {longest}.")
+    return arrays
+
+
+def complete(signature, arrays):
+    """`arrays` with what a caller may leave out: nothing is padding, and all is the first segment."""
+    ids, result = signature.inputs[0], dict(arrays)
+    for row in signature.inputs[1:]:
+        if row.optional and row.name in LEFT_OUT and row.name not in arrays and row.shape == ids.shape:
+            result[row.name] = np.full(arrays[ids.name].shape, LEFT_OUT[row.name], row.dtype)
+    return result
+
+
+def _check_shape(row, array, symbols):
+    if array.ndim != len(row.shape):
+        raise ValueError(f"`{row.name}` must have the shape ({_spell(row.shape)}). Received: {array.shape}.")
+    for size, actual in zip(row.shape, array.shape, strict=True):
+        if isinstance(size, str):
+            if actual == 0 and size != "past_sequence_length":
+                raise ValueError(f"`{row.name}` is empty. Received the shape {array.shape}.")
+            size = symbols.setdefault(size, actual)
+        if size != actual:
+            raise ValueError(f"`{row.name}` must have the shape ({_spell(row.shape)}), here "
+                             f"({_spell([symbols.get(each, each) for each in row.shape])}). Received: {array.shape}.")
+
+
+def _check_values(row, array, sizes):
+    kind = array.dtype.kind
+    if row.name.endswith("padding_mask"):
+        if kind != "b" and (kind not in "iu" or array.size and (array.min() < 0 or array.max() > 1)):
+            raise ValueError(f"`{row.name}` must be bool, or whole numbers 0 and 1. Received: {array.dtype}.")
+    elif row.dtype.startswith("int"):
+        if kind not in "iu":
+            raise ValueError(f"`{row.name}` must hold whole numbers ({row.dtype}). Received: {array.dtype}.")
+        limit = _limit(row.name, sizes)
+        if array.size and (array.min() < 0 or array.max() >= limit):
+            worst = array.min() if array.min() < 0 else array.max()
+            raise ValueError(f"`{row.name}` must be from 0 to {limit - 1}. Received: {worst}.")
+    elif kind != "f":
+        raise ValueError(f"`{row.name}` must be {row.dtype}. Received: {array.dtype}.")
+    elif not np.isfinite(array).all():
+        raise ValueError(f"`{row.name}` holds values that are not finite.")
+    return np.ascontiguousarray(array, dtype=row.dtype)
+
+
+def _limit(name, sizes):
+    """What whole numbers of an input must be below."""
+    if name == "encoder_token_ids":
+        return sizes["source_vocabulary_size"]
+    if name == "segment_ids":
+        return sizes["num_segments"]
+    return sizes["vocabulary_size"] if name.endswith("token_ids") else sizes.get(
+        "static_length", sizes["max_sequence_length"])
+
+
+def _spell(shape):
+    return ", ".join(str(size) for size in shape)
+
+
+def token_positions(padding_mask):
+    """Position of every token, counted over real ones from 0; padding takes that of the real token before it."""
+    return np.maximum(np.cumsum(padding_mask, axis=1) - 1, 0)
