@@ -3,6 +3,7 @@ import dataclasses
 import datetime
 import importlib.metadata
 import math
+import pathlib
 import platform
 import shutil
 import sys
@@ -13,6 +14,7 @@ from kzoo.export.artifact import FORMAT_VERSION, GOLDEN, MANIFEST, Artifact, lis
 from kzoo.export.extras import write_extras
 from kzoo.export.latency import describe_speed
 from kzoo.export.process import run_worker
+from kzoo.export.quality import measure_reference
 from kzoo.export.signature_tables import FORWARD
 from kzoo.export.signatures import settings_of, signatures, sizes_of
 from kzoo.export.target import TARGETS, get_target
@@ -22,8 +24,8 @@ FORMATS = ("savedmodel", "onnx", "tflite")
 LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "onnxruntime", "tf2onnx", "ai-edge-litert", "tokenizers")
 
 
-def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, keep_failed=False, progress=None,
-           **sections):
+def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, keep_failed=False, eval_data=None,
+           eval_limit=None, eval_options=None, progress=None, **sections):
     """Write a bundle: the model in several file formats, each opened in its own runtime and compared with the model.
 
     Every conversion and every comparison runs in a process of its own, one after the other.
@@ -32,10 +34,14 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         model: a kzoo task model.
         path: the folder to make.
         formats: some of "savedmodel", "onnx", "tflite", and "keras" for the weights to train on.
-        quantize: variants to write. Every format offers "none", which is float32; quantised ones are to come. A format
-            that lacks a variant is written in the others.
+        quantize: variants to write: "none", which is float32, in every format; "fp16" and "int8" as ONNX and TFLite,
+            "int4" as ONNX. A format that lacks a variant is written in the others.
         overwrite: replace an existing folder.
         keep_failed: keep artifacts that fail verification.
+        eval_data: file or files as for `kzoo.evaluation.evaluate`: each quantised artifact is measured on it.
+        eval_limit: by how much its metric may be worse than the model's; None means what `kzoo.export.quality.METRICS`
+            say: 1 point, of perplexity 2 %.
+        eval_options: dict of options for `evaluate`.
         progress: called with a line of text as the work goes on; None prints to stderr.
         sections: more of the report, see `kzoo.export.report.render_report`: `history`, `samples`.
 
@@ -47,6 +53,8 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
     progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
     check_target(path, overwrite)
     plan = make_plan(formats, quantize)
+    if eval_data is None and (eval_limit is not None or eval_options):
+        raise ValueError("`eval_limit` and `eval_options` need `eval_data`, the data to measure on.")
     if not hasattr(model, "backbone") or not hasattr(model, "task"):
         raise TypeError("`model` must be a kzoo task model, as kzoo.create and kzoo.load make. "
                         f"Received: {type(model).__name__}.")
@@ -59,12 +67,16 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         manifest = describe(model)
         write_reference(model, folder, run, progress)
         write_shared(model, folder)
+        reference = None
+        if eval_data is not None:
+            progress("measuring the model on the data")
+            reference = measure_reference(model, _absolute(eval_data), eval_limit, eval_options)
         artifacts = []
         for target, variant in plan:
             artifacts.append(_convert(target, variant, folder, run, work / "convert", manifest, progress))
         failed = {}
         for i, artifact in enumerate(artifacts):
-            artifacts[i], rows = _check(artifact, folder, work / "check", manifest, progress)
+            artifacts[i], rows = _check(artifact, folder, work / "check", manifest, progress, reference)
             if rows:
                 failed[artifact.name] = rows
         if not keep_failed:
@@ -103,6 +115,12 @@ def make_plan(formats, quantize):
         if not any(target is planned for planned, _ in plan):
             target.check(quantize[0])
     return plan
+
+
+def _absolute(data):
+    """Paths that a process with another working directory finds."""
+    paths = data if isinstance(data, (list, tuple)) else [data]
+    return [pathlib.Path(path).resolve() for path in paths]
 
 
 def _names(argument, values):
@@ -168,12 +186,13 @@ def _convert(target, variant, folder, run, work, manifest, progress):
                     record={"seconds": result["seconds"], "peak_memory": result["peak_memory"]})
 
 
-def _check(artifact, folder, work, manifest, progress):
+def _check(artifact, folder, work, manifest, progress, reference=None):
     """(the artifact with its verification, the rows that failed)."""
     plain = {"runtime": artifact.runtime, "variant": artifact.variant, "file": artifact.file,
              "files": list(artifact.files)}
+    quality = None if reference is None or artifact.variant == "none" else reference._asdict()
     result = run_worker(f"verifying {artifact.name}", work, command="check", artifact=plain, manifest=manifest,
-                        bundle=str(folder))
+                        bundle=str(folder), quality=quality)
     failed = [row for row in result["rows"] if not row["passed"]]
     speed = describe_speed(result["latency"])
     progress(f"{artifact.name}: {'FAILED' if failed else 'passed'} {len(result['rows']) - len(failed)} of "

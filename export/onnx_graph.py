@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-CONTRIB = "com.microsoft"  # the operators that ONNX Runtime adds to the standard's
+from kzoo.export.onnx_attention import fuse_attention
+from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, only_use, other, replace
 
 
 def clean(model):
@@ -47,7 +48,7 @@ def keep_leading_axes(graph, node):
     rows = chain[-1].inputs[0].producer()   # the Reshape to rows
     chain[-1].replace_input_with(0, rows.inputs[0])
     if len(target) == 1:
-        _replace(node.outputs[0], node.inputs[0])
+        replace(node.outputs[0], node.inputs[0])
     else:
         _reshape_last(graph, node, target)
 
@@ -55,7 +56,7 @@ def keep_leading_axes(graph, node):
 def _reshape_last(graph, node, sizes):
     """Let a Reshape keep the two leading axes, whatever they are, and cut the rest into `sizes`."""
     shape = np.array([0, 0, *sizes], "int64")  # 0 = as the input
-    node.replace_input_with(1, _constant(graph, f"{node.outputs[0].name}_shape", shape))
+    node.replace_input_with(1, constant(graph, f"{node.outputs[0].name}_shape", shape))
 
 
 def fuse_layer_normalization(graph, divide):
@@ -67,18 +68,18 @@ def fuse_layer_normalization(graph, divide):
     add = root.inputs[0].producer()
     if add is None or add.op_type != "Add":
         return
-    epsilon = next((array for array in map(_array, add.inputs) if array is not None), None)
-    scaled = _only_use(divide.outputs[0], "Mul")
+    epsilon = next((array for array in map(array_of, add.inputs) if array is not None), None)
+    scaled = only_use(divide.outputs[0], "Mul")
     if epsilon is None or epsilon.size != 1 or scaled is None:
         return
-    scale = _other(scaled, divide.outputs[0])
-    shifted = _only_use(scaled.outputs[0], "Add")
-    bias = None if shifted is None else _other(shifted, scaled.outputs[0])
+    scale = other(scaled, divide.outputs[0])
+    shifted = only_use(scaled.outputs[0], "Add")
+    bias = None if shifted is None else other(shifted, scaled.outputs[0])
     if bias is not None and (bias.producer() is not None or len(bias.shape or (0, 0)) != 1):
         shifted, bias = None, None  # an addition that belongs to something else
     fused = ir.node("LayerNormalization", [subtract.inputs[0], scale, *([bias] if bias is not None else [])],
                     attributes={"axis": -1, "epsilon": float(epsilon.reshape(())), "stash_type": 1})
-    _insert(graph, shifted or scaled, fused)
+    insert(graph, shifted or scaled, fused)
 
 
 def fuse_gelu(graph, curve):
@@ -87,14 +88,14 @@ def fuse_gelu(graph, curve):
     Both are ONNX Runtime's own operators: the standard Gelu came with opset 20, and tf2onnx stops at 18.
     """
     x = _cubic_argument(curve.inputs[0]) if curve.op_type == "Tanh" else _scaled(curve.inputs[0], math.sqrt(0.5))
-    add = _only_use(curve.outputs[0], "Add")
-    if x is None or add is None or not _is_number(_other(add, curve.outputs[0]), 1.0):
+    add = only_use(curve.outputs[0], "Add")
+    if x is None or add is None or not _is_number(other(add, curve.outputs[0]), 1.0):
         return
-    product = _only_use(add.outputs[0], "Mul")
-    if product is None or _scaled(_other(product, add.outputs[0]), 0.5) is not x:
+    product = only_use(add.outputs[0], "Mul")
+    if product is None or _scaled(other(product, add.outputs[0]), 0.5) is not x:
         return
     fused = ir.node("FastGelu" if curve.op_type == "Tanh" else "Gelu", [x], domain=CONTRIB)
-    _insert(graph, product, fused)
+    insert(graph, product, fused)
 
 
 def lift_transpose(graph, concat):
@@ -119,7 +120,7 @@ def lift_transpose(graph, concat):
     for use in list(concat.outputs[0].uses()):
         after = [order[axis] for axis in _order(use.node)]
         if after == sorted(after):
-            _replace(use.node.outputs[0], joined.outputs[0])
+            replace(use.node.outputs[0], joined.outputs[0])
         else:
             use.node.replace_input_with(0, joined.outputs[0])
             use.node.attributes["perm"] = ir.AttrInt64s("perm", after)
@@ -130,11 +131,11 @@ def ask_before_transposing(graph, shape):
     transpose = shape.inputs[0].producer()
     if transpose is None or transpose.op_type != "Transpose" or len(shape.attributes):
         return
-    order = _constant(graph, f"{shape.outputs[0].name}_order", np.array(_order(transpose), "int64"))
+    order = constant(graph, f"{shape.outputs[0].name}_order", np.array(_order(transpose), "int64"))
     sizes = ir.node("Shape", [transpose.inputs[0]])
     sizes.outputs[0].name = f"{shape.outputs[0].name}_before"
     graph.insert_after(shape, sizes)
-    _insert(graph, sizes, ir.node("Gather", [sizes.outputs[0], order]), shape.outputs[0])
+    insert(graph, sizes, ir.node("Gather", [sizes.outputs[0], order]), shape.outputs[0])
 
 
 def merge_projections(graph, product):
@@ -153,7 +154,7 @@ def merge_projections(graph, product):
     if biased:
         nodes.append(ir.node("Add", [nodes[0].outputs[0], _side_by_side(graph, [each.bias for each in found])]))
     widths = np.array([each.weight.shape[1] for each in found], "int64")
-    nodes.append(ir.node("Split", [nodes[-1].outputs[0], _constant(graph, f"{weights.name}_widths", widths)],
+    nodes.append(ir.node("Split", [nodes[-1].outputs[0], constant(graph, f"{weights.name}_widths", widths)],
                          attributes={"axis": -1}, num_outputs=len(found)))
     ends = [each.end for each in found]
     graph.insert_before(min((each.product for each in found), key=list(graph).index), nodes)
@@ -161,7 +162,7 @@ def merge_projections(graph, product):
         node.outputs[0].name = f"{weights.name}_{node.op_type}"
     for end, part in zip(ends, nodes[-1].outputs, strict=True):
         part.name = f"{end.name}_part"
-        _replace(end, part)
+        replace(end, part)
     for each in found:  # so that none of them starts the rewrite again
         graph.remove([each.end.producer(), each.product] if each.bias is not None else [each.product], safe=True)
 
@@ -178,8 +179,8 @@ def _projection(product):
     weight, end = product.inputs[1], product.outputs[0]
     if weight.const_value is None or len(weight.shape) != 2 or end.is_graph_output():
         return None
-    add = _only_use(end, "Add")
-    bias = None if add is None else _other(add, end)
+    add = only_use(end, "Add")
+    bias = None if add is None else other(add, end)
     if bias is None or bias.const_value is None or len(bias.shape) != 1 or add.outputs[0].is_graph_output():
         return _Projection(product, weight, None, end)
     return _Projection(product, weight, bias, add.outputs[0])
@@ -187,15 +188,8 @@ def _projection(product):
 
 def _side_by_side(graph, values):
     """A weight that holds several, along their last axis."""
-    return _constant(graph, "+".join(value.name for value in values),
-                     np.concatenate([_array(value) for value in values], axis=-1))
-
-
-def _constant(graph, name, array):
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.tensor(array).dtype),
-                     const_value=ir.tensor(array, name=name))
-    graph.initializers[name] = value
-    return value
+    return constant(graph, "+".join(value.name for value in values),
+                     np.concatenate([array_of(value) for value in values], axis=-1))
 
 
 def _order(transpose):
@@ -225,7 +219,7 @@ def _scaled(value, factor):
 
 
 def _is_number(value, number):
-    array = _array(value)
+    array = array_of(value)
     return array is not None and array.size == 1 and math.isclose(float(array.reshape(())), number, rel_tol=1e-6)
 
 
@@ -236,7 +230,7 @@ def _computed_shape(node):
         producer = producer.inputs[0].producer()
     if producer is None or producer.op_type != "Concat" or len(producer.inputs) < 3:
         return None
-    sizes = [_array(value) for value in producer.inputs]
+    sizes = [array_of(value) for value in producer.inputs]
     if sizes[0] is None or int(sizes[0].reshape(-1)[0]) != -1 or sizes[1] is not None or None in [
             None if size is None else 0 for size in sizes[2:]]:
         return None
@@ -257,44 +251,13 @@ def _row_products(value):
     rows = node.inputs[0].producer()
     if rows is None or rows.op_type != "Reshape":
         return None
-    shape = _array(rows.inputs[1])
+    shape = array_of(rows.inputs[1])
     if shape is None or shape.size != 2 or shape[0] != -1:
         return None
     return [*chain, node]
 
 
-def _array(value):
-    """The constant behind a value, or None."""
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    return None if tensor is None else tensor.numpy()
-
-
-def _only_use(value, op_type):
-    uses = list(value.uses())
-    return uses[0].node if len(uses) == 1 and uses[0].node.op_type == op_type else None
-
-
-def _other(node, value):
-    return node.inputs[1] if node.inputs[0] is value else node.inputs[0]
-
-
-def _insert(graph, last, fused, end=None):
-    """Put `fused` after `last` and in the place of the nodes that make `end`; None means the output of `last`."""
-    end = last.outputs[0] if end is None else end
-    fused.outputs[0].name = f"{end.name}_fused"
-    graph.insert_after(last, fused)
-    _replace(end, fused.outputs[0])
-
-
-def _replace(old, new):
-    """Let every user of `old`, the graph's outputs included, use `new`; an output keeps its name."""
-    if old.is_graph_output():
-        name = old.name
-        old.name = f"{name}_replaced"
-        new.name, new.shape, new.type = name, old.shape, old.type
-    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-
-
 # The operator that a rewrite starts from, in the order of their work.
 REWRITES = (("Reshape", keep_leading_axes), ("Div", fuse_layer_normalization), ("Tanh", fuse_gelu), ("Erf", fuse_gelu),
-            ("Concat", lift_transpose), ("Shape", ask_before_transposing), ("MatMul", merge_projections))
+            ("Concat", lift_transpose), ("Shape", ask_before_transposing), ("Softmax", fuse_attention),
+            ("MatMul", merge_projections))

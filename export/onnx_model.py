@@ -11,6 +11,7 @@ import onnx_ir as ir
 from kzoo.checkpoint import variables_by_path
 from kzoo.export.artifact import main_file
 from kzoo.export.onnx_graph import clean
+from kzoo.export.onnx_quantize import quantize
 from kzoo.export.signature_tables import TABLES
 from kzoo.export.signatures import signatures, sizes_of
 from kzoo.export.target import Target
@@ -30,6 +31,7 @@ class OnnxTarget(Target):
     """
 
     name = "onnx"
+    quantisations = ("none", "fp16", "int8", "int4")
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
@@ -41,7 +43,7 @@ class OnnxTarget(Target):
             if not signature.derived:
                 path = pathlib.Path(folder, main_file("onnx", quantize, signature.file_name))
                 graph = convert_graph(model, signature, weights)
-                files += save(ir.from_proto(graph), signature, arrays, path)
+                files += save(ir.from_proto(graph), signature, arrays, path, quantize)
                 check(path, signature)
         return [str(file.relative_to(folder)) for file in files]
 
@@ -73,20 +75,22 @@ def convert_graph(model, signature, weights):
     return graph
 
 
-def save(model, signature, arrays, path):
-    """Put the weights in, name what callers see, clean up, write. Returns the files written.
+def save(model, signature, arrays, path, variant="none"):
+    """Put the weights in, name what callers see, clean up, quantise, write. Returns the files written.
 
     Args:
         model: an `onnx_ir.Model` as `convert_graph` makes it.
         signature: what its inputs and outputs are called.
         arrays: path -> numpy array of each weight.
         path: the file to write; beyond 2 GiB the weights go to a file `<path>_data` beside it.
+        variant: its quantisation.
     """
     graph = model.graph
     place_weights(graph, arrays)
     rename(graph, signature)
     clean(model)
-    model.producer_name, model.doc_string = "kzoo", None
+    model = quantize(model, variant)
+    model.producer_name, model.doc_string, graph = "kzoo", None, model.graph
     size = sum(value.const_value.nbytes for value in graph.initializers.values())
     if size <= EXTERNAL_ABOVE:
         ir.save(model, path)

@@ -9,9 +9,11 @@ from kzoo.export.target import Target
 
 
 class TFLiteTarget(Target):
-    """`tflite/model.tflite`: `prefill_<T>` and `decode` with a cache of the model's full context."""
+    """`tflite/model.tflite`: of a decoder `prefill_<T>` and `decode` with a cache of the model's full context."""
 
     name = "tflite"
+    # Half-precision weights, or weights of 8 bits whose products also round what comes in to 8 bits.
+    quantisations = ("none", "fp16", "int8")
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
@@ -29,6 +31,10 @@ class TFLiteTarget(Target):
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             # Weights become constants, stored once for all signatures; as resources the file would lack their values.
             converter.experimental_enable_resource_variables = False
+            if quantize != "none":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if quantize == "fp16":
+                converter.target_spec.supported_types = [tf.float16]
             content = converter.convert()
         path.write_bytes(content)
         return [str(path.relative_to(folder))]

@@ -159,12 +159,13 @@ def _check_case(session, case, tolerance):
     missing = [name for name in case.outputs if name not in outputs]
     if missing:
         return None, tolerance, False, f"the output {missing[0]!r} is missing"
-    errors = []
+    errors, cosines = [], []
     for name, expected in case.outputs.items():
         if outputs[name].shape != expected.shape:
             return None, tolerance, False, f"{name} has the shape {outputs[name].shape}, expected {expected.shape}"
         errors.append(_error(case.real(name, outputs[name]), case.real(name), _spread(case, name)))
-    return _judge(max(errors), tolerance)
+        cosines.append(_cosine(case.real(name, outputs[name]), case.real(name)))
+    return _judge(max(errors), tolerance, "" if session.variant == "none" else f"cosine {min(cosines):.6f}")
 
 
 def _check_padding(session, case, tolerance, width):
@@ -261,6 +262,11 @@ def _error(actual, expected, spread):
     if not np.isfinite(actual).all():
         return math.inf
     return float(np.abs(actual.astype("float64") - expected).max()) / spread
+
+
+def _cosine(actual, expected):
+    actual, expected = (np.asarray(each, "float64").ravel() for each in (actual, expected))
+    return float(actual @ expected / max(np.linalg.norm(actual) * np.linalg.norm(expected), 1e-30))
 
 
 def _judge(error, tolerance, note=""):

@@ -45,11 +45,16 @@ def check(spec):
     from kzoo.export.artifact import GOLDEN, Artifact, Bundle
     from kzoo.export.golden import load_golden
     from kzoo.export.latency import measure
+    from kzoo.export.quality import Reference, check_quality
     from kzoo.export.verify import verify_artifact
 
     artifact = Artifact(**spec["artifact"])
     bundle = Bundle(pathlib.Path(spec["bundle"]), spec["manifest"], {}, (artifact,))
     rows, session = verify_artifact(bundle, artifact, load_golden(bundle.folder / GOLDEN))
+    if spec.get("quality") and all(row["passed"] for row in rows):
+        names = ("check", "value", "limit", "passed", "note")
+        rows.append({"artifact": artifact.name,
+                     **dict(zip(names, check_quality(session, Reference(**spec["quality"])), strict=True))})
     for row in rows:
         if row["passed"] is None:  # while exporting there is no such thing as a check that could not be run
             row["passed"] = False

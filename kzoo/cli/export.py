@@ -1,7 +1,7 @@
 """`kzoo export` and `kzoo verify`: a run becomes a bundle, and a bundle proves itself."""
 import argparse
 
-from kzoo.cli.options import ABSENT, add_folder, add_json, comma_list, given, task
+from kzoo.cli.options import ABSENT, add_folder, add_json, comma_list, data_file, given, number, task
 from kzoo.cli.output import print_json, print_table
 from kzoo.errors import CheckFailed, unknown
 
@@ -13,7 +13,12 @@ def add_commands(add):
     parser.add_argument("--formats", type=_formats, default=ABSENT, metavar="NAME,...",
                         help="some of savedmodel,onnx,tflite")
     parser.add_argument("--quantize", type=comma_list, default=ABSENT, metavar="NAME,...",
-                        help="variants to write; so far 'none', which is float32")
+                        help="variants to write: some of none, which is float32, fp16, int8, int4")
+    parser.add_argument("--eval-data", nargs="+", type=data_file, default=ABSENT, metavar="FILE",
+                        help="measure every quantised file on this data, as `kzoo evaluate` does, beside the model")
+    parser.add_argument("--eval-limit", type=number(), default=ABSENT, metavar="X",
+                        help="most that its metric may be worse; default 1 point (0.01 of accuracy), 0.02 for 2 %% of "
+                             "perplexity")
     parser.add_argument("--task", type=task, default=None, metavar="TASK", help="the head to export")
     parser.add_argument("--overwrite", action="store_true", default=ABSENT, help="replace BUNDLE if it exists")
     parser.add_argument("--keep-failed", action="store_true", default=ABSENT,
@@ -41,7 +46,8 @@ def export(args):
     check_target(args.bundle, getattr(args, "overwrite", False))  # before minutes of loading and converting
     start_backend()
     model = kzoo.load(args.path, task=args.task)
-    write_bundle(model, args.bundle, **given(args, ["formats", "quantize", "overwrite", "keep_failed"]))
+    write_bundle(model, args.bundle, **given(args, ["formats", "quantize", "overwrite", "keep_failed",
+                                                       "eval_data", "eval_limit"]))
     print(args.bundle)
 
 

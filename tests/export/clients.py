@@ -1,6 +1,6 @@
-"""Open a bundle in other people's programs and print the ids they generate; run by test_clients.py.
+"""Open a bundle in other people's programs and print what they make of it; run by test_clients.py.
 
-    python clients.py CLIENT BUNDLE PROMPT_IDS NEW_TOKENS [BEAMS]
+    python clients.py CLIENT BUNDLE ARGUMENTS          # of the client's function below, each as JSON
 
 Needs, in the Python that runs it: optimum-onnx with torch, onnxruntime-genai, or litert-lm. Nothing of kzoo.
 """
@@ -10,15 +10,32 @@ import sys
 
 
 def optimum(bundle, prompt, new_tokens, beams):
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import torch
-    from optimum.onnxruntime import ORTModelForCausalLM
+    model, ids = open_optimum("ORTModelForCausalLM", bundle, prompt)
+    return model.generate(**ids, max_new_tokens=new_tokens, num_beams=beams, eos_token_id=None, pad_token_id=0,
+                          do_sample=False)[0].tolist()
 
-    model = ORTModelForCausalLM.from_pretrained(bundle)
-    ids = torch.tensor([prompt])
-    result = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=new_tokens, num_beams=beams,
-                            eos_token_id=None, pad_token_id=0, do_sample=False)
-    return result[0].tolist()
+
+def optimum_translate(bundle, source, new_tokens, beams):
+    """Settings are those of the bundle's generation_config.json."""
+    model, ids = open_optimum("ORTModelForSeq2SeqLM", bundle, source)
+    return model.generate(**ids, max_new_tokens=new_tokens, num_beams=beams)[0].tolist()
+
+
+def optimum_answer(bundle, cls, token_ids):
+    """The outputs of one row, by name."""
+    model, ids = open_optimum(cls, bundle, token_ids)
+    return {name: value.tolist() for name, value in model(**ids).items()}
+
+
+def open_optimum(cls, bundle, token_ids):
+    """(the model, its inputs for one row)"""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import optimum.onnxruntime
+    import torch
+
+    ids = torch.tensor([token_ids])
+    model = getattr(optimum.onnxruntime, cls).from_pretrained(bundle)
+    return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def genai(bundle, prompt, new_tokens, beams):
@@ -36,7 +53,7 @@ def genai(bundle, prompt, new_tokens, beams):
     return [int(token) for token in generator.get_sequence(0)]
 
 
-def litert_lm(bundle, prompt, new_tokens, beams):
+def litert_lm(bundle, prompt, new_tokens):
     """Text in, text out: the engine takes no ids."""
     import litert_lm
 
@@ -48,5 +65,5 @@ def litert_lm(bundle, prompt, new_tokens, beams):
 
 
 if __name__ == "__main__":
-    client, folder, start, count, *width = sys.argv[1:]
-    print(json.dumps(globals()[client](folder, json.loads(start), int(count), int(*width or (1,)))))
+    client, folder, *arguments = sys.argv[1:]
+    print(json.dumps(globals()[client](folder, *map(json.loads, arguments))))

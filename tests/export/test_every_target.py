@@ -39,11 +39,11 @@ QUESTIONS = {"question-answering": [{"question": "who jumps?", "context": TEXT[0
              "fill-mask": ["the quick [MASK]"]}
 
 
-def write(model, name, folder):
+def write(model, name, folder, variant="none"):
     """A session on the model's artifact."""
     target = get_target(name)
-    files = target.write(model, folder)  # in this process: one small model does not hurt
-    artifact = Artifact(name, "none", target.path(task=model.task), tuple(files))
+    files = target.write(model, folder, variant)  # in this process: one small model does not hurt
+    artifact = Artifact(name, variant, target.path(variant, model.task), tuple(files))
     manifest = {"task": model.task, "sizes": sizes_of(model), "settings": settings_of(model)}
     if model.tokenizer is not None:
         model.tokenizer.save(folder)
@@ -70,8 +70,10 @@ def test_other_parts_pass_the_gate(name, config, redrawn, tmp_path):
     assert len(failures(session, other)) > 5  # another model's answers are not these
 
 
-@pytest.mark.parametrize("task", ENCODERS)
-@pytest.mark.parametrize("name", [name for name in TARGETS if name != "keras"])
+# Conversions take seconds: the format whose graphs we write ourselves sees everything, the others what differs most.
+@pytest.mark.parametrize(("name", "task"), [
+    *(("onnx", task) for task in ENCODERS), ("tflite", "question-answering"), ("tflite", "feature-extraction"),
+    ("savedmodel", "token-classification"), ("savedmodel", "fill-mask")])
 def test_encoders_pass_the_gate_and_answer_text(name, task, redrawn, tmp_path):
     preset, fields, settings = ENCODERS[task]
     tokenizer = kzoo.train_tokenizer("wordpiece", TEXT * 5, vocabulary_size=60)
@@ -85,8 +87,9 @@ def test_encoders_pass_the_gate_and_answer_text(name, task, redrawn, tmp_path):
         assert flat(session(question)) != pytest.approx(flat(other(question)), abs=1e-4)
 
 
-@pytest.mark.parametrize("preset", REWRITERS)
-@pytest.mark.parametrize("name", [name for name in TARGETS if name != "keras"])
+@pytest.mark.parametrize(("name", "preset"), [
+    *(("onnx", preset) for preset in REWRITERS), ("tflite", "transformer-tiny"), ("tflite", "t5-v1.1-small"),
+    ("savedmodel", "marian-base")])
 def test_encoder_decoders_pass_the_gate_and_write_the_same(name, preset, redrawn, tmp_path):
     task, fields = REWRITERS[preset]
     sizes = {"vocabulary_size": 61, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 3, "hidden_dim": 24,
@@ -100,6 +103,19 @@ def test_encoder_decoders_pass_the_gate_and_write_the_same(name, preset, redrawn
         expected = model.generate(sources, max_new_tokens=9, **options)
         assert session.generate(sources, max_new_tokens=9, **options) == expected
         assert other.generate(sources, max_new_tokens=9, **options) != expected
+
+
+@pytest.mark.parametrize(("name", "variant"), [
+    (name, variant) for name in ("onnx", "tflite") for variant in get_target(name).quantisations if variant != "none"])
+def test_quantised_variants_pass_the_gate_and_are_smaller(name, variant, redrawn, tmp_path):
+    sizes = {**SIZES, "vocabulary_size": 499, "hidden_dim": 128, "intermediate_dim": 256, "num_heads": 4}
+    model, other = (redrawn(kzoo.create("gpt2-nano", **sizes), seed) for seed in (0, 1))
+    session = write(model, name, tmp_path, variant)
+    assert failures(session, model) == []
+    assert len(failures(session, other)) > 5
+    share = sum(path.stat().st_size for path in tmp_path.rglob("model*")) / (4 * model.count_params())
+    graphs = 150_000 / (4 * model.count_params())  # what does not shrink
+    assert share - graphs < {"fp16": 0.51, "int8": 0.28, "int4": 0.16}[variant]
 
 
 def flat(answer):

@@ -1,0 +1,103 @@
+"""Weights of an ONNX graph in few bits, or in half precision.
+
+Matrices are cut into blocks along the axis that a product sums over; every block has a scale, and with 4 bits a zero
+point. The products are ONNX Runtime's MatMulNBits, which also rounds what comes in to 8 bits, tables are read by its
+GatherBlockQuantized; a table that also reads out logits is stored once for both.
+
+Source: Frantar et al. 2022, section 2 (arXiv 2210.17323) call this round-to-nearest, in groups.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, DefaultWeightOnlyQuantizer
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert
+
+# Variant -> bits, and weights of a block. Larger blocks are smaller and faster, and less exact.
+BITS = {"int8": (8, 128), "int4": (4, 64)}
+SMALLEST_TABLE = 2**14  # numbers; what is smaller stays as it is
+
+
+def quantize(model, variant):
+    """The graph of a variant; `model`, an `onnx_ir.Model`, may be changed."""
+    if variant == "none":
+        return model
+    if variant == "fp16":  # inputs and outputs stay float32, so that all variants have the same signatures
+        model = ir.from_proto(convert_float_to_float16(ir.to_proto(model), keep_io_types=True))
+        common.TopologicalSortPass()(model)
+        return model
+    graph, packed = model.graph, {}
+    for node in list(graph):
+        if node.op_type in REPLACEMENTS and not node.domain:
+            REPLACEMENTS[node.op_type](graph, node, packed, *BITS[variant])
+    common.RemoveUnusedNodesPass()(model)  # transposed tables, and weights that are packed now
+    graph.opset_imports[CONTRIB] = 1
+    return model
+
+
+class _Packed(NamedTuple):
+    """A matrix (N, K) in blocks along K: initializers."""
+    data: ir.Value    # uint8 (N, blocks * bytes of a block)
+    blocks: ir.Value  # the same as (N, blocks, bytes of a block)
+    scales: ir.Value  # float32 (N, blocks), or flat where a product wants them so
+    zero_points: list
+
+
+def _pack(graph, packed, name, rows, bits, block_size):
+    """The packed form of `rows` (N, K), made once for each name."""
+    if name not in packed:
+        quantizer = DefaultWeightOnlyQuantizer(DefaultWeightOnlyQuantConfig(
+            block_size=block_size, is_symmetric=bits == 8, bits=bits))
+        data, scales, zero_points = quantizer.qbits_block_quant(np.ascontiguousarray(rows.T))
+        scales = scales.reshape(len(rows), -1)
+        flat = constant(graph, f"{name}_{bits}bits", data.reshape(len(rows), -1))
+        shape = constant(graph, f"{name}_blocks", np.array(data.shape, "int64"))
+        view = ir.node("Reshape", [flat, shape])  # folded when the file is opened
+        view.outputs[0].name = f"{name}_view"
+        graph.insert_before(graph[0], view)
+        extra = [] if bits == 8 else [constant(graph, f"{name}_zero_points", zero_points.reshape(len(rows), -1))]
+        packed[name] = _Packed(flat, view.outputs[0], constant(graph, f"{name}_scales", scales), extra)
+    return packed[name]
+
+
+def _product(graph, node, packed, bits, block_size):
+    """x W becomes MatMulNBits."""
+    found = _matrix(node.inputs[1])
+    if found is None:
+        return
+    name, rows = found
+    weight = _pack(graph, packed, name, rows, bits, block_size)
+    insert(graph, node, ir.node(
+        "MatMulNBits", [node.inputs[0], weight.blocks, weight.scales, *weight.zero_points], domain=CONTRIB,
+        attributes={"K": rows.shape[1], "N": rows.shape[0], "bits": bits, "block_size": block_size,
+                    "accuracy_level": 4}))
+
+
+def _matrix(value):
+    """(name, rows (N, K)) of a constant matrix (K, N), or of the transpose of a table (N, K); None for others."""
+    transpose = value.producer()
+    if transpose is not None and transpose.op_type == "Transpose":
+        table = array_of(transpose.inputs[0])
+        return None if table is None or table.ndim != 2 else (transpose.inputs[0].name, table)
+    matrix = array_of(value)
+    return None if matrix is None or matrix.ndim != 2 else (value.name, matrix.T)
+
+
+def _lookup(graph, node, packed, bits, block_size):
+    """Rows of a table become GatherBlockQuantized."""
+    table = array_of(node.inputs[0])
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    if table is None or table.ndim != 2 or axis != 0 or table.dtype != np.float32 or table.shape[1] % block_size or (
+            math.prod(table.shape) < SMALLEST_TABLE):
+        return
+    weight = _pack(graph, packed, node.inputs[0].name, table, bits, block_size)
+    insert(graph, node, ir.node(
+        "GatherBlockQuantized", [weight.data, node.inputs[1], weight.scales, *weight.zero_points], domain=CONTRIB,
+        attributes={"bits": bits, "block_size": block_size, "gather_axis": 0, "quantize_axis": 1}))
+
+
+REPLACEMENTS = {"MatMul": _product, "Gather": _lookup}
