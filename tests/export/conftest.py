@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.export import export, read_bundle
+from kzoo.export import export, exporter, read_bundle, worker
 from kzoo.export.exporter import finish
 
 TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"] * 5
@@ -29,6 +29,19 @@ def model(redrawn):
     tokenizer = kzoo.train_tokenizer("byte-bpe", TEXT, vocabulary_size=307)
     return redrawn(kzoo.create("gpt2-nano", tokenizer=tokenizer, vocabulary_size=311, num_layers=2, num_heads=3,
                                hidden_dim=15, intermediate_dim=17, max_sequence_length=53))
+
+
+@pytest.fixture(scope="session")
+def export_here():
+    """`export` without processes of its own, each of which costs seconds to start; `exported` has them."""
+    def run_here(what, work, **spec):
+        return {**worker.COMMANDS[spec["command"]](spec), "seconds": 0.5, "peak_memory": 7}
+
+    def export_here(model, folder, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(exporter, "run_worker", run_here)
+            return export(model, folder, **{"progress": lambda line: None, **options})
+    return export_here
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import kzoo
-from kzoo.export import export, open_bundle
+from kzoo.export import open_bundle
 
 SCRIPT = pathlib.Path(__file__).with_name("clients.py")
 PYTHON = os.environ.get("KZOO_CLIENTS")
@@ -52,10 +52,10 @@ ANSWERS = {  # task -> Optimum's class, settings of the model
 
 
 @pytest.mark.parametrize("task", ANSWERS)
-def test_encoders_answer_as_ours(redrawn, tmp_path, task):
+def test_encoders_answer_as_ours(redrawn, export_here, tmp_path, task):
     cls, settings = ANSWERS[task]
     model = redrawn(kzoo.create("bert-tiny", task=task, **SIZES, **settings))
-    export(model, tmp_path / "bundle", formats=("onnx",), progress=lambda line: None)
+    export_here(model, tmp_path / "bundle", formats=("onnx",))
     ids = [5, 3, 2, 30, 11]
     expected = open_bundle(tmp_path / "bundle").run("forward", {"token_ids": [ids]})
     found = ask("optimum_answer", tmp_path / "bundle", cls, ids)
@@ -67,10 +67,10 @@ def test_encoders_answer_as_ours(redrawn, tmp_path, task):
 
 
 @pytest.mark.parametrize("preset", ["marian-base", "t5-v1.1-small"])
-def test_encoder_decoders_write_the_same(redrawn, tmp_path, preset):
+def test_encoder_decoders_write_the_same(redrawn, export_here, tmp_path, preset):
     special = {"pad_id": 30, "eos_id": 1, "decoder_start_id": 30} if preset == "marian-base" else {}
     model = redrawn(kzoo.create(preset, task="translation", **SIZES, **special))
-    export(model, tmp_path / "bundle", formats=("onnx",), progress=lambda line: None)
+    export_here(model, tmp_path / "bundle", formats=("onnx",))
     for beams in (1, 3):
         expected = model.generate([5, 3, 2, 29, 1], max_new_tokens=13, num_beams=beams)
         found = ask("optimum_translate", tmp_path / "bundle", [5, 3, 2, 29, 1], 13, beams)

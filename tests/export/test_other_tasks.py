@@ -6,25 +6,25 @@ import pytest
 
 import kzoo
 from kzoo.cli import main
-from kzoo.export import export, open_bundle, verify
+from kzoo.export import open_bundle, verify
 
 TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"]
 SIZES = {"num_layers": 1, "num_heads": 3, "hidden_dim": 18, "intermediate_dim": 17, "max_sequence_length": 41}
 
 
 @pytest.fixture(scope="module")
-def classifier(redrawn, tmp_path_factory):
+def classifier(redrawn, export_here, tmp_path_factory):
     """(model, folder) of a bundle with labels."""
     tokenizer = kzoo.train_tokenizer("wordpiece", TEXT * 5, vocabulary_size=60)
     model = redrawn(kzoo.create("bert-tiny", task="text-classification", labels=("short", "long", "neither"),
                                 tokenizer=tokenizer, vocabulary_size=67, **SIZES))
     folder = tmp_path_factory.mktemp("classifier") / "bundle"
-    export(model, folder, formats=("onnx",), progress=lambda line: None)
+    export_here(model, folder, formats=("onnx",))
     return model, folder
 
 
 @pytest.fixture(scope="module")
-def translator(redrawn, tmp_path_factory):
+def translator(redrawn, export_here, tmp_path_factory):
     """(model, folder) of a bundle with three graphs."""
     tokenizer = kzoo.train_tokenizer("sentencepiece", TEXT * 5, vocabulary_size=300)
     ids = {name: free if getattr(tokenizer, name) is None else getattr(tokenizer, name)
@@ -32,7 +32,7 @@ def translator(redrawn, tmp_path_factory):
     sizes = {"vocabulary_size": 307, "decoder_start_id": 300, **ids, **SIZES}
     model = redrawn(kzoo.create("transformer-tiny", task="translation", tokenizer=tokenizer, **sizes))
     folder = tmp_path_factory.mktemp("translator") / "bundle"
-    export(model, folder, formats=("onnx",), progress=lambda line: None)
+    export_here(model, folder, formats=("onnx",))
     return model, folder
 
 

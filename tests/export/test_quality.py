@@ -43,9 +43,10 @@ def test_the_limit_is_in_points_or_a_share(monkeypatch, model, metric, value, fo
     assert check_quality(live_session(model), Reference(("x",), {}, value, metric.limit))[3] is passed
 
 
-def test_the_metric_is_a_gate_of_the_export(model, data, tmp_path, monkeypatch):
+def test_the_metric_is_a_gate_of_the_export(model, data, tmp_path, monkeypatch, export_here):
     lines = []
-    export(model, tmp_path / "good", formats=("onnx",), quantize=("int8",), eval_data=data, progress=lines.append)
+    options = {"formats": ("onnx",), "quantize": ("int8",), "eval_data": data, "progress": lines.append}
+    export_here(model, tmp_path / "good", **options)
     row = read_bundle(tmp_path / "good").artifacts[0].verification["rows"][-1]
     assert row["check"].startswith("accuracy") and row["passed"] and "the model's is" in row["note"]
     assert "measuring the model on the data" in lines
@@ -53,7 +54,7 @@ def test_the_metric_is_a_gate_of_the_export(model, data, tmp_path, monkeypatch):
     better = Reference((str(data),), {}, 2.0, 0.01)  # no file can be as good as that
     monkeypatch.setattr("kzoo.export.exporter.measure_reference", lambda *arguments: better)
     with pytest.raises(CheckFailed, match="onnx int8 failed verification: accuracy on the data given"):
-        export(model, tmp_path / "bad", formats=("onnx",), quantize=("int8",), eval_data=data, progress=lines.append)
+        export_here(model, tmp_path / "bad", **options)
     assert not (tmp_path / "bad").exists()
 
 
