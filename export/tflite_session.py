@@ -83,9 +83,9 @@ class TFLiteAnswering(TFLiteSession, AnsweringSession):
 class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
     """A model that reads a source before it writes: row by row, sources in the shortest bucket that holds them."""
 
-    def __init__(self, path, **options):
-        super().__init__(path, **options)
-        self.max_sequence_length = self.sizes["static_length"]
+    def __init__(self, path, sizes, **options):
+        # The file is of fixed length, also where the model is not.
+        super().__init__(path, sizes={**sizes, "max_sequence_length": sizes["static_length"]}, **options)
         self._buckets = forward_lengths(self.max_sequence_length)
         self._empty = {row.name: np.zeros(row.shape, row.dtype) for row in self.signatures["decode"].inputs
                        if row.name.startswith("cache_")}

@@ -98,6 +98,10 @@ def test_encoder_decoders_pass_the_gate_and_write_the_same(name, preset, redrawn
     session = write(model, name, tmp_path)
     assert failures(session, model) == []
     assert len(failures(session, other)) > 5
+    if name == "tflite":  # its length is fixed, also where the model has no limit
+        static = session.sizes["static_length"]
+        with pytest.raises(ValueError, match=f"`decoder_token_ids` reaches {static + 1} tokens"):
+            session.run("forward", {"encoder_token_ids": [[1]], "decoder_token_ids": [[1] * (static + 1)]})
     sources = [[5, 3, 7, 1], [9, 8, 2, 4, 6, 11, 1], [1]]
     for options in ({}, {"num_beams": 3}):
         expected = model.generate(sources, max_new_tokens=9, **options)
