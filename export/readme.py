@@ -26,6 +26,20 @@ $table
     print(verify(".").passed)
 """)
 
+# Of every task.
+KERAS = string.Template("""
+## Keras: go on training
+
+    import kzoo
+    model = kzoo.load("keras")
+""")
+TFLITE_CPP = """\
+    auto model = tflite::FlatBufferModel::BuildFromFile("tflite/model.tflite");
+    tflite::ops::builtin::BuiltinOpResolver resolver;
+    std::unique_ptr<tflite::Interpreter> interpreter;
+    tflite::InterpreterBuilder(*model, resolver)(&interpreter);"""
+
+
 def render_readme(manifest):
     """README.md of a bundle, from its manifest."""
     sizes, artifacts = manifest["sizes"], manifest["artifacts"]
@@ -39,12 +53,13 @@ def render_readme(manifest):
     describe = _generation if manifest["task"] == "text-generation" else (
         _rewriting if manifest["task"] in REWRITING else _answering)
     texts, values = describe(manifest, has_tokenizer)
+    texts = {**texts, "keras": KERAS}
     values = {
         "title": f"A {manifest['family']} model", "version": manifest["kzoo"], "family": manifest["family"],
         "parameters": f"{manifest['parameters']:,}", "task": manifest["task"], "table": "\n".join(rows),
         "runtime": first, "extra": {"onnx": "", "tflite": "[tflite]"}.get(first, "[train]"),
         "context": sizes["max_sequence_length"], "folder": "path/to/this/folder", "name": manifest["family"],
-        "litertlm": readme_generation.LITERTLM if has_litertlm else "", **values}
+        "tflite_cpp": TFLITE_CPP, "litertlm": readme_generation.LITERTLM if has_litertlm else "", **values}
     return HEAD.substitute(values) + "".join(texts[name].substitute(values) for name in texts if name in runtimes)
 
 

@@ -53,10 +53,7 @@ padding. Outputs $tflite_outputs. Take the shortest that holds the text; what it
 
 **C++**
 
-    auto model = tflite::FlatBufferModel::BuildFromFile("tflite/model.tflite");
-    tflite::ops::builtin::BuiltinOpResolver resolver;
-    std::unique_ptr<tflite::Interpreter> interpreter;
-    tflite::InterpreterBuilder(*model, resolver)(&interpreter);
+$tflite_cpp
     auto* forward = interpreter->GetSignatureRunner("$bucket");
     forward->AllocateTensors();
     std::copy(ids.begin(), ids.end(), forward->input_tensor("input_ids")->data.i32);
@@ -73,12 +70,6 @@ padding.
     outputs = model.signatures["serving_default"]($savedmodel_call)
 
     tensorflow_model_server --model_name=$name --model_base_path="$$PWD/saved_model" --rest_api_port=8501
-"""),
-    "keras": string.Template("""
-## Keras: go on training
-
-    import kzoo
-    model = kzoo.load("keras")
 """),
 }
 

@@ -64,10 +64,7 @@ prompt token with `prefill`; give that one to `decode`.
 
 **C++**
 
-    auto model = tflite::FlatBufferModel::BuildFromFile("tflite/model.tflite");
-    tflite::ops::builtin::BuiltinOpResolver resolver;
-    std::unique_ptr<tflite::Interpreter> interpreter;
-    tflite::InterpreterBuilder(*model, resolver)(&interpreter);
+$tflite_cpp
     auto* decode = interpreter->GetSignatureRunner("decode");
     decode->AllocateTensors();
     decode->input_tensor("tokens")->data.i32[0] = token;
@@ -85,12 +82,6 @@ the caches -> `logits` and caches). Caches are `cache_keys_i`, `cache_values_i` 
     logits = model.signatures["serving_default"](token_ids=ids, padding_mask=mask)["logits"]
 
     tensorflow_model_server --model_name=$name --model_base_path="$$PWD/saved_model" --rest_api_port=8501
-"""),
-    "keras": string.Template("""
-## Keras: go on training
-
-    import kzoo
-    model = kzoo.load("keras")
 """),
 }
 

@@ -13,7 +13,7 @@ $start, and gives the keys and values of both; `decoder_with_past_model.onnx` co
 **Python, optimum**
 
     from optimum.onnxruntime import ORTModelForSeq2SeqLM
-    model = ORTModelForSeq2SeqLM.from_pretrained("$folder/onnx", use_cache=True)
+    model = ORTModelForSeq2SeqLM.from_pretrained("$folder")
 
 **Browser (JavaScript, transformers.js)**: it wants both decoders merged into one graph, which this folder does not have
 yet; run the three in `onnxruntime-web`.
@@ -48,10 +48,7 @@ zeros at first. It gives `logits` (1, 1, $vocabulary) and the caches for the nex
 
 **C++**
 
-    auto model = tflite::FlatBufferModel::BuildFromFile("tflite/model.tflite");
-    tflite::ops::builtin::BuiltinOpResolver resolver;
-    std::unique_ptr<tflite::Interpreter> interpreter;
-    tflite::InterpreterBuilder(*model, resolver)(&interpreter);
+$tflite_cpp
     auto* encode = interpreter->GetSignatureRunner("$bucket");
     auto* decode = interpreter->GetSignatureRunner("decode");
 """),
@@ -67,11 +64,5 @@ next tokens to `logits` and caches). The first target token is $start.
     hidden = model.signatures["encode"](encoder_token_ids=ids, encoder_padding_mask=mask)["encoder_hidden_states"]
 
     tensorflow_model_server --model_name=$name --model_base_path="$$PWD/saved_model" --rest_api_port=8501
-"""),
-    "keras": string.Template("""
-## Keras: go on training
-
-    import kzoo
-    model = kzoo.load("keras")
 """),
 }
