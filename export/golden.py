@@ -47,7 +47,6 @@ class Case:
         values = self.outputs[name] if values is None else values
         return values[self.inputs["padding_mask"]] if name in self.per_token else values
 
-
     def prompts(self):
         """`inputs` as those of a continuation: what is continued is `token_ids`, with its `padding_mask`."""
         if "decoder_token_ids" not in self.inputs:

@@ -43,7 +43,7 @@ class _Packed(NamedTuple):
     """A matrix (N, K) in blocks along K: initializers."""
     data: ir.Value    # uint8 (N, blocks * bytes of a block)
     blocks: ir.Value  # the same as (N, blocks, bytes of a block)
-    scales: ir.Value  # float32 (N, blocks), or flat where a product wants them so
+    scales: ir.Value  # float32 (N, blocks)
     zero_points: list
 
 

@@ -46,8 +46,8 @@ def export(args):
     check_target(args.bundle, getattr(args, "overwrite", False))  # before minutes of loading and converting
     start_backend()
     model = kzoo.load(args.path, task=args.task)
-    write_bundle(model, args.bundle, **given(args, ["formats", "quantize", "overwrite", "keep_failed",
-                                                       "eval_data", "eval_limit"]))
+    names = ["formats", "quantize", "overwrite", "keep_failed", "eval_data", "eval_limit"]
+    write_bundle(model, args.bundle, **given(args, names))
     print(args.bundle)
 
 

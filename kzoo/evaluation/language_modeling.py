@@ -82,7 +82,7 @@ class WindowScorer:
             raise ValueError(f"Loss and perplexity are defined for the task {TASKS[0]!r}. "
                              f"The model's task is {model.task!r}.")
         is_session = hasattr(model, "run")
-        longest, vocabulary_size = sizes_of(model)
+        longest, vocabulary_size = limits_of(model)
         self.sequence_length = longest if sequence_length is None else sequence_length
         if not 1 <= self.sequence_length <= longest:
             raise ValueError(f"`sequence_length` must be at least 1 and at most the model's `max_sequence_length` "
@@ -160,7 +160,7 @@ def token_losses(logits, targets):
     return np.log(np.exp(logits).sum(axis=-1)) - right
 
 
-def sizes_of(model):
+def limits_of(model):
     """(max_sequence_length, vocabulary_size) of a model or session."""
     if hasattr(model, "run"):
         return model.sizes["max_sequence_length"], model.sizes["vocabulary_size"]

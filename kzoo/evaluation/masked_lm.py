@@ -3,7 +3,7 @@ import tempfile
 
 import numpy as np
 
-from kzoo.evaluation.language_modeling import check_tail, sizes_of, token_losses
+from kzoo.evaluation.language_modeling import check_tail, limits_of, token_losses
 from kzoo.training.masked_corpus import MaskedCorpus, MaskedScorer, live_sums
 from kzoo.training.options import TrainOptions
 from kzoo.training.progress import Progress
@@ -27,7 +27,7 @@ def measure_masks(model, data, *, tail=1.0, sequence_length=None, whole_words=Fa
     """
     check_tail(tail)
     text, tokenizer = check_text(data), model.tokenizer
-    longest, vocabulary_size = sizes_of(model)
+    longest, vocabulary_size = limits_of(model)
     if sequence_length is not None and not 1 <= sequence_length <= longest:
         raise ValueError(f"`sequence_length` must be at least 1 and at most the model's `max_sequence_length` "
                          f"({longest}). Received: {sequence_length!r}.")

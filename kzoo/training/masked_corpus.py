@@ -102,10 +102,10 @@ class MaskedScorer(Scorer):
         return {"loss": loss / max(1, total), "accuracy": right / max(1, total)}, total
 
 
-def live_sums(model, jit=None):
+def live_sums(model):
     """The `sums` of a live model, compiled."""
     compiled = compile_function(model, lambda token_ids, targets, weights: class_sums(
-        model({"token_ids": token_ids}, training=False), targets, weights), jit)
+        model({"token_ids": token_ids}, training=False), targets, weights))
 
     def sums(*arrays):
         return ops.convert_to_numpy(compiled(*map(ops.convert_to_tensor, arrays)))
