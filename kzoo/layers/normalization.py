@@ -10,9 +10,11 @@ def layer_normalization(x, scale, bias, epsilon):
 
     Source: Ba et al. 2016, equation 4 (arXiv 1607.06450).
     """
-    centred = x - ops.mean(x, axis=-1, keepdims=True)
-    deviation = ops.sqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + epsilon)
-    y = centred / deviation * scale
+    mean = ops.mean(x, axis=-1, keepdims=True)
+    # The variance's derivative by the mean is zero. Said so, XLA sums the gradient of a residual stream once;
+    # otherwise each layer sums it again over all the layers above.
+    variance = ops.mean(ops.square(x - ops.stop_gradient(mean)), axis=-1, keepdims=True)
+    y = (x - mean) / ops.sqrt(variance + epsilon) * scale
     return y if bias is None else y + bias
 
 
