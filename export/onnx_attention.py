@@ -1,73 +1,100 @@
-"""Attention of a converted graph as one operator: ONNX Runtime's MultiHeadAttention, with the past in and out.
+"""Attention of a converted graph as one operator: ONNX Runtime's MultiHeadAttention.
 
-softmax(mask(q k^T * scale)) v, with heads cut out before and put together after, and a past that is appended to, is a
-dozen nodes a layer; a step of a decoder with one token is mostly the price of starting nodes. Anything between the
-projections and the products (rotations, shared key heads) keeps its own nodes.
+softmax(hide(q k^T * scale + bias)) v, with heads cut out before and put together after, and perhaps a past that is
+appended to, is a dozen nodes a layer; a step of a decoder with one token is mostly the price of starting nodes.
+Anything between the projections and the products (rotations, shared key heads) keeps its own nodes.
 """
 from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
-from kzoo.export.onnx_nodes import CONTRIB, array_of, only_use, other, replace
+from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, only_use, other, replace
 
 HEADS_FIRST = [0, 2, 1, 3]
 MASKED = -1e9  # as in kzoo.layers.attention_function
 
 
 class _Side(NamedTuple):
-    """Keys or values: of this call (B, T, E), the past (B, H, P, D) before them, and both together."""
+    """Keys or values: (B, T, E), or (B, H, S, D) as a graph's input; a past (B, H, P, D) and the two joined."""
     new: ir.Value
-    past: ir.Value
-    joined: ir.Value
+    past: ir.Value | None = None
+    joined: ir.Value | None = None
 
 
 def fuse_attention(graph, softmax):
-    """Replace the nodes around one softmax, if they are those of causal attention with a past."""
-    product, bias = _masked_scores(softmax.inputs[0].producer())
+    """Replace the nodes around one softmax, if they are those of attention between projections."""
+    product, hidden, bias = _scores(softmax.inputs[0])
     mix = only_use(softmax.outputs[0], "MatMul")
     if product is None or mix is None:
         return
     query, heads, scale = _query(product.inputs[0])
-    turned = product.inputs[1].producer()
-    if query is None or turned is None or _perm(turned) != [0, 1, 3, 2]:
-        return
-    key, value = _side(turned.inputs[0]), _side(mix.inputs[1])
+    key, value = _keys(product.inputs[1]), _side(mix.inputs[1])
     back = only_use(mix.outputs[0], "Transpose")
-    if key is None or value is None or back is None or _perm(back) != HEADS_FIRST:
+    if query is None or key is None or value is None or (key.past is None) != (value.past is None):
         return
-    whole = only_use(back.outputs[0], "Reshape")
+    whole = None if back is None or _perm(back) != HEADS_FIRST else only_use(back.outputs[0], "Reshape")
     if whole is None or len(_sizes(whole)) != 3:
         return
-    inputs = [query, key.new, value.new, None, None, bias, key.past, value.past]
-    fused = ir.node("MultiHeadAttention", inputs, domain=CONTRIB, num_outputs=3,
+    added = _added_to_scores(graph, softmax, query, hidden, bias, whole_rows=key.past is None)
+    inputs = [query, key.new, value.new, None, None, added, key.past, value.past]
+    fused = ir.node("MultiHeadAttention", inputs, domain=CONTRIB, num_outputs=1 if key.past is None else 3,
                     attributes={"num_heads": heads, "scale": scale})
-    for part, output in zip(("all", "keys", "values"), fused.outputs, strict=True):
+    for part, output in zip(("all", "keys", "values"), fused.outputs, strict=False):
         output.name = f"{whole.outputs[0].name}_{part}"
     graph.insert_after(whole, fused)
-    for old, new in zip((whole.outputs[0], key.joined, value.joined), fused.outputs, strict=True):
+    for old, new in zip((whole.outputs[0], key.joined, value.joined), fused.outputs, strict=False):
         replace(old, new)
 
 
-def _masked_scores(add):
-    """(the MatMul of the scores, what hides: 0 or MASKED) behind the converter's form of a choice between numbers.
+def _scores(value):
+    """(the MatMul of the scores, what hides: 0 or MASKED, the bias) behind what softmax takes; None for what is not.
 
     where(mask, scores, MASKED) is cast(mask) * scores + cast(not mask) * MASKED in the file. The second term, added to
     all scores, hides as well: a score vanishes beside MASKED in float32.
     """
-    if add is None or add.op_type != "Add":
-        return None, None
-    for kept, hidden in (add.inputs, add.inputs[::-1]):
-        kept_node, hidden_node = kept.producer(), hidden.producer()
-        if kept_node is None or hidden_node is None or (kept_node.op_type, hidden_node.op_type) != ("Mul", "Mul"):
+    hidden = None
+    add = _node(value, "Add")
+    for kept, hides in (add.inputs, add.inputs[::-1]) if add is not None else ():
+        kept_node, hides_node = _node(kept, "Mul"), _node(hides, "Mul")
+        if kept_node is None or hides_node is None or not any(map(_is_masked, hides_node.inputs)):
             continue
-        if not any(_is_masked(each) for each in hidden_node.inputs):
-            continue
-        products = [each.producer() for each in kept_node.inputs if each.producer() is not None]
-        product = next((node for node in products if node.op_type == "MatMul"), None)
-        if product is not None and any(node.op_type == "Cast" for node in products):
-            return product, hidden
-    return None, None
+        scores = [each for each in kept_node.inputs if each.producer() is not None and _node(each, "Cast") is None]
+        if len(scores) == 1:
+            value, hidden = scores[0], hides
+            break
+    bias = None
+    add = _node(value, "Add")
+    for scores, more in (add.inputs, add.inputs[::-1]) if add is not None else ():
+        if _node(scores, "MatMul") is not None:
+            value, bias = scores, more
+    return _node(value, "MatMul"), hidden, bias
+
+
+def _added_to_scores(graph, softmax, query, hidden, bias, whole_rows):
+    """What the operator adds to the scores, (B or 1, H or 1, T, S); None for nothing.
+
+    Args:
+        whole_rows: what hides may be the same for all queries, (B, 1, 1, S), and has to be repeated for each.
+    """
+    repeated = next((use.node for use in hidden.uses() if use.node.op_type == "Expand"), None) if hidden else None
+    if repeated is not None:  # by an earlier layer
+        hidden = repeated.outputs[0]
+    elif hidden is not None and whole_rows:
+        shape = ir.node("Shape", [query], attributes={"start": 1, "end": 2})
+        one = constant(graph, f"{hidden.name}_one", np.array([1], "int64"))
+        rows = ir.node("Concat", [one, one, shape.outputs[0], one], attributes={"axis": 0})
+        repeated = ir.node("Expand", [hidden, rows.outputs[0]])
+        for node, name in ((shape, "length"), (rows, "rows"), (repeated, "repeated")):
+            node.outputs[0].name = f"{softmax.outputs[0].name}_{name}"
+        graph.insert_before(softmax, [shape, rows, repeated])
+        hidden = repeated.outputs[0]
+    if hidden is None or bias is None:
+        return bias if hidden is None else hidden
+    both = ir.node("Add", [hidden, bias])
+    both.outputs[0].name = f"{softmax.outputs[0].name}_added"
+    graph.insert_before(softmax, both)
+    return both.outputs[0]
 
 
 def _is_masked(value):
@@ -98,19 +125,37 @@ def _query(value):
     return None, None, None
 
 
-def _side(joined):
-    """The `_Side` behind Concat(past, new (B, H, T, D)); None where it is something else."""
-    concat = joined.producer()
-    if concat is None or concat.op_type != "Concat" or len(concat.inputs) != 2:
+def _keys(turned):
+    """The `_Side` behind k^T (B, H, D, S)."""
+    node = _node(turned, "Transpose")
+    if node is not None and _perm(node) == [0, 2, 3, 1]:
+        return _cut(node.inputs[0])
+    return _side(node.inputs[0]) if node is not None and _perm(node) == [0, 1, 3, 2] else None
+
+
+def _side(value):
+    """The `_Side` behind (B, H, S, D); None where it is something else."""
+    if value.is_graph_input():
+        return _Side(value)
+    concat = _node(value, "Concat")
+    if concat is None:
+        turned = _node(value, "Transpose")
+        return _cut(turned.inputs[0]) if turned is not None and _perm(turned) == HEADS_FIRST else None
+    if len(concat.inputs) != 2 or concat.inputs[0].producer() is not None:
         return None
-    past, new = concat.inputs
-    turned = new.producer()
-    if past.producer() is not None or turned is None or _perm(turned) != HEADS_FIRST:
-        return None
-    cut = turned.inputs[0].producer()
-    if cut is None or cut.op_type != "Reshape" or len(_sizes(cut)) != 4:
-        return None
-    return _Side(cut.inputs[0], past, joined)
+    new = _side(concat.inputs[1])
+    return None if new is None or new.past is not None else _Side(new.new, concat.inputs[0], value)
+
+
+def _cut(value):
+    """The `_Side` of a (B, S, E) from which heads (B, S, H, D) are cut."""
+    cut = _node(value, "Reshape")
+    return _Side(cut.inputs[0]) if cut is not None and len(_sizes(cut)) == 4 else None
+
+
+def _node(value, op_type):
+    node = value.producer()
+    return node if node is not None and node.op_type == op_type else None
 
 
 def _perm(node):

@@ -12,19 +12,23 @@ from onnx_ir.passes import common
 
 from kzoo.export.onnx_attention import fuse_attention
 from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, only_use, other, replace
+from kzoo.export.onnx_norms import fuse_layer_normalization, fuse_residual_norm, fuse_residual_rms_norm
 
 
-def clean(model):
-    """All rewrites, then what they left unused."""
+def clean(model, portable=False):
+    """All rewrites, then what they left unused; `portable`: only those that keep to the standard's operators."""
     common.IdentityEliminationPass()(model)
     common.CommonSubexpressionEliminationPass()(model)
     for op_type, rewrite in REWRITES:
+        if portable and rewrite in OWN_OPERATORS:
+            continue
         for node in list(model.graph):
             if node.op_type == op_type and node.graph is not None:
                 rewrite(model.graph, node)
-    common.RemoveUnusedNodesPass()(model)
+        common.RemoveUnusedNodesPass()(model)  # so that what is left over does not count as a use
     common.CommonSubexpressionEliminationPass()(model)
     common.RemoveUnusedNodesPass()(model)
+    common.TopologicalSortPass()(model)
     if any(node.domain == CONTRIB for node in model.graph):
         model.graph.opset_imports[CONTRIB] = 1
 
@@ -59,29 +63,6 @@ def _reshape_last(graph, node, sizes):
     node.replace_input_with(1, constant(graph, f"{node.outputs[0].name}_shape", shape))
 
 
-def fuse_layer_normalization(graph, divide):
-    """(x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias becomes LayerNormalization (opset 17)."""
-    centred, root = divide.inputs
-    subtract, root = centred.producer(), root.producer()
-    if subtract is None or subtract.op_type != "Sub" or root is None or root.op_type != "Sqrt":
-        return
-    add = root.inputs[0].producer()
-    if add is None or add.op_type != "Add":
-        return
-    epsilon = next((array for array in map(array_of, add.inputs) if array is not None), None)
-    scaled = only_use(divide.outputs[0], "Mul")
-    if epsilon is None or epsilon.size != 1 or scaled is None:
-        return
-    scale = other(scaled, divide.outputs[0])
-    shifted = only_use(scaled.outputs[0], "Add")
-    bias = None if shifted is None else other(shifted, scaled.outputs[0])
-    if bias is not None and (bias.producer() is not None or len(bias.shape or (0, 0)) != 1):
-        shifted, bias = None, None  # an addition that belongs to something else
-    fused = ir.node("LayerNormalization", [subtract.inputs[0], scale, *([bias] if bias is not None else [])],
-                    attributes={"axis": -1, "epsilon": float(epsilon.reshape(())), "stash_type": 1})
-    insert(graph, shifted or scaled, fused)
-
-
 def fuse_gelu(graph, curve):
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) becomes FastGelu, 0.5 x (1 + erf(x / sqrt(2))) Gelu.
 
@@ -96,6 +77,27 @@ def fuse_gelu(graph, curve):
         return
     fused = ir.node("FastGelu" if curve.op_type == "Tanh" else "Gelu", [x], domain=CONTRIB)
     insert(graph, product, fused)
+
+
+def look_up_directly(graph, gather):
+    """Rows are read by the ids themselves: Gather counts negative ones from the end, as the nodes before it do.
+
+    where(ids < 0, ids + size, ids) is nine nodes in a converted file.
+    """
+    add = gather.inputs[1].producer()
+    if add is None or add.op_type != "Add":
+        return
+    for kept in add.inputs:
+        product = kept.producer()
+        if product is None or product.op_type != "Mul":
+            continue
+        for ids, chosen in (product.inputs, product.inputs[::-1]):
+            cast = chosen.producer()
+            inverse = None if cast is None or cast.op_type != "Cast" else cast.inputs[0].producer()
+            less = None if inverse is None or inverse.op_type != "Not" else inverse.inputs[0].producer()
+            if less is not None and less.op_type == "Less" and _is_number(less.inputs[1], 0.0):
+                gather.replace_input_with(1, ids)
+                return
 
 
 def lift_transpose(graph, concat):
@@ -258,6 +260,9 @@ def _row_products(value):
 
 
 # The operator that a rewrite starts from, in the order of their work.
-REWRITES = (("Reshape", keep_leading_axes), ("Div", fuse_layer_normalization), ("Tanh", fuse_gelu), ("Erf", fuse_gelu),
-            ("Concat", lift_transpose), ("Shape", ask_before_transposing), ("Softmax", fuse_attention),
-            ("MatMul", merge_projections))
+REWRITES = (("Reshape", keep_leading_axes), ("Gather", look_up_directly), ("Div", fuse_layer_normalization),
+            ("Tanh", fuse_gelu), ("Erf", fuse_gelu), ("Concat", lift_transpose), ("Shape", ask_before_transposing),
+            ("Softmax", fuse_attention), ("LayerNormalization", fuse_residual_norm),
+            ("Reciprocal", fuse_residual_rms_norm), ("MatMul", merge_projections))
+# Of these the result is an operator of ONNX Runtime.
+OWN_OPERATORS = (fuse_gelu, fuse_attention, fuse_residual_norm, fuse_residual_rms_norm)

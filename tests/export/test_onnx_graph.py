@@ -58,7 +58,7 @@ def test_the_rewritten_graph_says_the_same(graph, converted, model):
     onnx_graph.clean(graph)
     for value, reference in zip(outputs(graph, model), expected, strict=True):
         np.testing.assert_allclose(value, reference, atol=1e-5 * np.ptp(reference))
-    norm = next(node for node in graph.graph if node.op_type == "LayerNormalization")
+    norm = next(node for node in graph.graph if node.op_type == "SkipLayerNormalization")
     norm.attributes["epsilon"] = ir.AttrFloat32("epsilon", 0.5)
     assert np.abs(outputs(graph, model)[0] - expected[0]).max() > 1e-2  # a wrong fusion would show
 
@@ -67,15 +67,27 @@ def test_node_counts(graph):
     before = counts(graph)
     onnx_graph.clean(graph)
     after = counts(graph)
-    assert after["LayerNormalization"] == 2 * LAYERS + 1
+    # The first norm of all has no residual before it.
+    assert after["LayerNormalization"] == 1 and after["SkipLayerNormalization"] == 2 * LAYERS
     assert after["Sqrt"] == after["ReduceMean"] == 0 < before["ReduceMean"]
     # Heads are cut and put together inside of the operator, which also appends to the past.
     assert after["MultiHeadAttention"] == LAYERS and after["Softmax"] == 0
     assert after["Reshape"] == 1 and after["Transpose"] == 1  # of positions, and of the table for the logits
     assert after["Shape"] <= 2 and after["Slice"] <= 3
+    assert after["Gather"] == 3 and after["Where"] == 1  # ids go to their tables as they are
     assert after["MatMul"] == 4 * LAYERS + 1 and after["Split"] == LAYERS  # queries, keys and values are one product
     assert after["FastGelu"] == LAYERS and after["Tanh"] == after["Pow"] == 0
-    assert sum(after.values()) <= 14 * LAYERS + 60 < 0.4 * sum(before.values())
+    assert sum(after.values()) <= 11 * LAYERS + 40 < 0.3 * sum(before.values())
+
+
+def test_a_portable_graph_has_the_operators_of_the_standard_alone(graph, converted, model):
+    expected = outputs(graph, model)
+    onnx_graph.clean(graph, portable=True)
+    after = counts(graph)
+    assert {node.domain for node in graph.graph} == {""} and set(graph.opset_imports) <= {"", "ai.onnx.ml"}
+    assert after["LayerNormalization"] == 2 * LAYERS + 1 and after["Softmax"] == after["Tanh"] == LAYERS
+    for value, reference in zip(outputs(graph, model), expected, strict=True):
+        np.testing.assert_allclose(value, reference, atol=1e-5 * np.ptp(reference))
 
 
 def test_every_weight_is_stored_once(graph, model):

@@ -1,0 +1,96 @@
+"""Normalisation of a converted graph as one operator, with the residual sum before it."""
+import onnx_ir as ir
+
+from kzoo.export.onnx_nodes import CONTRIB, array_of, insert, only_use, other, replace
+
+
+def fuse_layer_normalization(graph, divide):
+    """(x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias becomes LayerNormalization (opset 17)."""
+    centred, root = divide.inputs
+    subtract, root = centred.producer(), root.producer()
+    if subtract is None or subtract.op_type != "Sub" or root is None or root.op_type != "Sqrt":
+        return
+    add = root.inputs[0].producer()
+    if add is None or add.op_type != "Add":
+        return
+    epsilon = next((array for array in map(array_of, add.inputs) if array is not None), None)
+    scaled = only_use(divide.outputs[0], "Mul")
+    if epsilon is None or epsilon.size != 1 or scaled is None:
+        return
+    scale = other(scaled, divide.outputs[0])
+    shifted = only_use(scaled.outputs[0], "Add")
+    bias = None if shifted is None else other(shifted, scaled.outputs[0])
+    if bias is not None and not _is_vector(bias):
+        shifted, bias = None, None  # an addition that belongs to something else
+    fused = ir.node("LayerNormalization", [subtract.inputs[0], scale, *([bias] if bias is not None else [])],
+                    attributes={"axis": -1, "epsilon": float(epsilon.reshape(())), "stash_type": 1})
+    insert(graph, shifted or scaled, fused)
+
+
+def fuse_residual_norm(graph, norm):
+    """LayerNormalization(x + y) becomes SkipLayerNormalization, which also gives x + y to whoever else needs it."""
+    sums = norm.inputs[0].producer()
+    if len(norm.inputs) == 3 and sums is not None and sums.op_type == "Add":
+        _with_skip(graph, sums, norm, norm.inputs[1:], "SkipLayerNormalization",
+                   norm.attributes["epsilon"].as_float())
+
+
+def fuse_residual_rms_norm(graph, reciprocal):
+    """(x + y) / sqrt(mean((x + y)^2) + epsilon) * scale becomes SkipSimplifiedLayerNormalization.
+
+    The norm without a residual stays in parts, which ONNX Runtime joins when it opens the file: the operator for it is
+    in no standard of opset 18.
+    """
+    root = reciprocal.inputs[0].producer()
+    add = None if root is None or root.op_type != "Sqrt" else root.inputs[0].producer()
+    if add is None or add.op_type != "Add":
+        return
+    epsilon = next((array for array in map(array_of, add.inputs) if array is not None), None)
+    divided = only_use(reciprocal.outputs[0], "Mul")
+    if epsilon is None or epsilon.size != 1 or divided is None:
+        return
+    x = other(divided, reciprocal.outputs[0])
+    scaled = only_use(divided.outputs[0], "Mul")
+    mean = next((each.producer() for each in add.inputs if each.producer() is not None), None)
+    if scaled is None or mean is None or mean.op_type != "ReduceMean" or not _is_square(mean.inputs[0], x):
+        return
+    scale, sums = other(scaled, divided.outputs[0]), x.producer()
+    if _is_vector(scale) and sums is not None and sums.op_type == "Add":
+        _with_skip(graph, sums, scaled, [scale], "SkipSimplifiedLayerNormalization", float(epsilon.reshape(())))
+
+
+def _with_skip(graph, sums, end, weights, op_type, epsilon):
+    """Put one node in the place of the Add `sums` and of the norm that ends with the node `end`."""
+    operands = list(sums.inputs)
+    # Both are (B, T, E): a table's rows may be one for all of a batch, which the operator does not repeat.
+    if any(each.producer() is None or each.producer().op_type == "Gather" for each in operands):
+        return
+    bias = []
+    for i, operand in enumerate(operands):
+        added = operand.producer()
+        if op_type == "SkipLayerNormalization" and added.op_type == "Add" and len(list(operand.uses())) == 1:
+            vectors = [each for each in added.inputs if _is_vector(each)]
+            if len(vectors) == 1:
+                operands[i], bias = other(added, vectors[0]), vectors
+                break
+    fused = ir.node(op_type, [*operands, *weights, *bias], domain=CONTRIB, num_outputs=4,
+                    attributes={"epsilon": epsilon})
+    result, total = sums.outputs[0].name, end.outputs[0].name
+    for output, name in zip(fused.outputs, (f"{total}_norm", "", "", f"{result}_sum"), strict=True):
+        output.name = name
+    graph.insert_after(end, fused)
+    replace(end.outputs[0], fused.outputs[0])
+    for use in list(sums.outputs[0].uses()):
+        if use.node is not fused:
+            use.node.replace_input_with(use.idx, fused.outputs[3])
+    if sums.outputs[0].is_graph_output():
+        replace(sums.outputs[0], fused.outputs[3])
+
+
+def _is_vector(value):
+    return value.const_value is not None and len(value.shape) == 1
+
+
+def _is_square(value, x):
+    node = value.producer()
+    return node is not None and node.op_type == "Mul" and list(node.inputs) == [x, x]
