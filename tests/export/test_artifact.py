@@ -6,6 +6,7 @@ import pytest
 
 from kzoo.export import open_bundle, read_bundle
 from kzoo.export.artifact import list_files, main_file, sha256_of
+from kzoo.export.signature_tables import SIZES as TABLE_SIZES
 
 SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 17}
 
@@ -105,6 +106,7 @@ def set_field(*keys, value):
     (set_field("sizes", value=[]), "`sizes` must be of type dict"),
     (set_field("sizes", "num_layers", value=10**20), "`num_layers` must be from 1"),
     (set_field("sizes", "head_dim", value=0), "`head_dim` must be from 1"),
+    (set_field("sizes", "max_sequence_length", value=0), "`max_sequence_length` must be from 1"),
     (set_field("sizes", "head_dim", value=2.5), "`head_dim` must be of type int, found float"),
     (set_field("files", value={}), "`files` must be of type list"),
     (set_field("files", 0, value="config.json"), "expected an object"),
@@ -126,6 +128,13 @@ def test_a_hostile_manifest_is_refused(tmp_path, edit, message):
     with pytest.raises(ValueError, match=message) as error:
         read_bundle(edited(folder, edit))
     assert "manifest.json" in str(error.value)
+
+
+def test_a_translator_may_have_no_longest_length(tmp_path):
+    sizes = {**dict.fromkeys(TABLE_SIZES["translation"], 3), "max_sequence_length": 0}
+    assert read_bundle(make_bundle(tmp_path, task="translation", sizes=sizes)).sizes["max_sequence_length"] == 0
+    with pytest.raises(ValueError, match="`static_length` must be from 1"):
+        read_bundle(edited(tmp_path, set_field("sizes", "static_length", value=0)))
 
 
 def test_what_is_no_manifest_is_refused(tmp_path):
