@@ -15,6 +15,11 @@ MAX_COUNT = 2**31 - 1
 MAX_LAYERS = 10_000
 MAX_BYTES = 2**50
 
+# What a manifest holds of an artifact besides its files and signatures. Of writing it: seconds, peak_memory (bytes). Of
+# using it: latency (see `kzoo.export.latency`), memory (bytes for one text). Of what it is made of (see
+# `kzoo.export.audit`): operators, delegates, arena.
+RECORD = ("seconds", "peak_memory", "latency", "memory", "operators", "delegates", "arena")
+
 # Runtime -> the main file of an artifact, where variant "none" has no suffix.
 PATHS = {
     "onnx": "onnx/{name}{suffix}.onnx",
@@ -35,7 +40,7 @@ class Artifact:
         files: every file of it, relative to the bundle.
         signatures: name -> what the file calls its inputs and outputs, as written.
         verification: dict of `passed` and `rows`.
-        record: what the export measured: seconds, peak_memory (bytes), latency (see `kzoo.export.latency`).
+        record: what the export found, see `RECORD`.
     """
     runtime: str
     variant: str
@@ -214,8 +219,7 @@ def _read_artifact(read, row, files):
     if not any(path == main or path.startswith(f"{main}/") for path in paths):
         read.fail(f"the artifact {main!r} has none of its own files")
     return Artifact(runtime, read.text(row, "variant"), main, tuple(paths), read.field(row, "signatures", dict),
-                    read.field(row, "verification", dict),
-                    {name: row[name] for name in ("seconds", "peak_memory", "latency") if name in row})
+                    read.field(row, "verification", dict), {name: row[name] for name in RECORD if name in row})
 
 
 class _Reader:

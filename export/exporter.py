@@ -198,8 +198,8 @@ def _check(artifact, folder, work, manifest, progress, reference=None):
     progress(f"{artifact.name}: {'FAILED' if failed else 'passed'} {len(result['rows']) - len(failed)} of "
              f"{len(result['rows'])} checks" + (f", {speed}" if speed else ""))
     verification = {"passed": not failed, "rows": result["rows"]}
-    return dataclasses.replace(artifact, verification=verification,
-                               record={**artifact.record, "latency": result["latency"]}), failed
+    record = {**artifact.record, "latency": result["latency"], **result["record"]}
+    return dataclasses.replace(artifact, verification=verification, record=record), failed
 
 
 def finish(folder, manifest, artifacts, sections):

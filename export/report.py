@@ -6,6 +6,7 @@ import pathlib
 from kzoo.export.latency import describe_speed
 from kzoo.export.report_page import PAGE
 
+MAKINGS = ["artifact", ">arena", ">operators", "*most frequent", "*left by XNNPACK", "*left by the GPU's"]
 # As people write the runtimes.
 TITLES = {"savedmodel": "SavedModel", "onnx": "ONNX", "tflite": "TFLite", "keras": "Keras"}
 
@@ -19,8 +20,8 @@ def render_report(manifest, history=(), samples=()):
         samples: dicts with `prompt`, `text` (prompt and continuation) and `source`, what generated it.
     """
     artifacts = manifest["artifacts"]
-    sections = [_head(manifest, artifacts), _sizes(manifest, artifacts), _speeds(artifacts), _parity(artifacts),
-                _curve(list(history)), _samples(list(samples)), _details(manifest)]
+    sections = [_head(manifest, artifacts), _sizes(manifest, artifacts), _speeds(artifacts), _makings(artifacts),
+                _parity(artifacts), _curve(list(history)), _samples(list(samples)), _details(manifest)]
     title = f"{manifest['family']} bundle: {'verified' if _all_passed(artifacts) else 'failed verification'}"
     return PAGE.substitute(title=html.escape(title), body="\n".join(filter(None, sections)))
 
@@ -75,6 +76,33 @@ def _speeds(artifacts):
         rows = [[_text(_name(row)), f"{1 / row['latency']['seconds_per_text']:,.1f}"] for row in measured]
     return (f'<h2>Speed</h2><p class="soft">{what}, on the machine that wrote the bundle.</p><div class="card">'
             f"{_bars(bars)}{_table(columns, rows)}</div>")
+
+
+def _makings(artifacts):
+    """Memory, operators, and what the delegates of phones leave."""
+    measured = [row for row in artifacts if row.get("operators")]
+    if not measured:
+        return ""
+    rows = []
+    for row in measured:
+        arena, left = row.get("arena") or {}, row.get("delegates") or {}
+        kinds = row["operators"]
+        rows.append([_text(_name(row)), f"{_megabytes(max(arena.values()))} MB" if arena else "-",
+                     f"{sum(kinds.values()):,}",
+                     _text(_counts(kinds)), *(_text(_counts(left[name]) or "none") if name in left else "-"
+                                              for name in ("xnnpack", "gpu"))])
+    bars = _bars([(_name(row), row["memory"], f"{_megabytes(row['memory'])} MB")
+                  for row in measured if row.get("memory")])
+    return ('<h2>Memory and operators</h2><p class="soft">Memory: by how much the process grew while it opened the '
+            "file and answered what was timed above. Arena: the values that lie in memory together in the largest "
+            "signature, weights not counted. Left: operators that a phone's delegate leaves to plain kernels, by "
+            f'their kind.</p><div class="card">{bars}{_table(MAKINGS, rows)}</div>')
+
+
+def _counts(kinds, most=6):
+    """The most frequent kinds of operators."""
+    shown = [f"{kind} {count:,}" for kind, count in list(kinds.items())[:most]]
+    return ", ".join(shown + ([f"{len(kinds) - most} more kinds"] if len(kinds) > most else []))
 
 
 def _parity(artifacts):

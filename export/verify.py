@@ -11,6 +11,7 @@ import numpy as np
 
 from kzoo.errors import unknown
 from kzoo.export.artifact import GOLDEN, PATHS, read_bundle
+from kzoo.export.audit import audit
 from kzoo.export.golden import decoder_of, load_golden, record_golden, steps_of
 from kzoo.export.session import first_line, open_session
 
@@ -74,7 +75,7 @@ def verify(bundle, model=None, runtimes=None, variants=None):
             continue
         if broken & {str(bundle.folder / path) for path in artifact.files}:
             continue  # damaged on the disk: it is not opened
-        rows += verify_artifact(bundle, artifact, golden)[0]
+        rows += verify_artifact(bundle, artifact, golden)
     return Report(rows)
 
 
@@ -87,14 +88,26 @@ def check_bundle_files(bundle):
 
 
 def verify_artifact(bundle, artifact, golden):
-    """(rows, session) of one artifact; the session is None if it did not open."""
+    """Rows of one artifact: it opens, answers as the model did, and is made of what it may be made of."""
+    session, rows = open_artifact(bundle, artifact)
+    rows += compare(golden, session, artifact.name) if session else []
+    return rows + audit_artifact(bundle, artifact)[0]
+
+
+def open_artifact(bundle, artifact):
+    """(session, rows): the session is None, and a row says why, if the artifact does not open here."""
     try:
-        session = open_session(bundle, artifact)
+        return open_session(bundle, artifact), []
     except ImportError as error:
-        return [_row(artifact.name, "opens", None, None, None, f"not checked: {first_line(error)}")], None
+        return None, [_row(artifact.name, "opens", None, None, None, f"not checked: {first_line(error)}")]
     except ValueError as error:
-        return [_row(artifact.name, "opens", None, None, False, str(error))], None
-    return compare(golden, session, artifact.name), session
+        return None, [_row(artifact.name, "opens", None, None, False, str(error))]
+
+
+def audit_artifact(bundle, artifact):
+    """(rows, record) of `kzoo.export.audit.audit`."""
+    found = audit(bundle, artifact)
+    return [_row(artifact.name, *check) for check in found.checks], found.record
 
 
 def compare(golden, session, name=None):

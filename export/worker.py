@@ -4,11 +4,14 @@
 
 reads what to do from SPEC.json and writes the result to the file that it names.
 """
+import contextlib
+import importlib
 import json
 import pathlib
 import sys
 import time
 
+from kzoo.export.memory import peak_memory, watch
 from kzoo.files import write_json
 
 
@@ -41,16 +44,34 @@ def convert(spec):
 
 
 def check(spec):
-    """Compare one artifact with the recorded answers, and time it; returns rows and speeds."""
+    """Compare one artifact with the recorded answers, audit and time it; returns rows, speeds and what to record."""
     from kzoo.export.artifact import GOLDEN, Artifact, Bundle
     from kzoo.export.golden import load_golden
     from kzoo.export.latency import measure
     from kzoo.export.quality import Reference, check_quality
-    from kzoo.export.verify import verify_artifact
+    from kzoo.export.session import RUNTIMES
+    from kzoo.export.verify import audit_artifact, compare, open_artifact
 
     artifact = Artifact(**spec["artifact"])
     bundle = Bundle(pathlib.Path(spec["bundle"]), spec["manifest"], {}, (artifact,))
-    rows, session = verify_artifact(bundle, artifact, load_golden(bundle.folder / GOLDEN))
+    golden = load_golden(bundle.folder / GOLDEN)
+    with contextlib.suppress(ImportError):  # a runtime that is missing is told when the file is opened
+        # Before memory is watched: a runtime's own code is no property of the artifact.
+        importlib.import_module(RUNTIMES[artifact.runtime][0])
+
+    def use():
+        """As someone who opens the file for one text; comparisons, which call it in every way, come later."""
+        session, rows = open_artifact(bundle, artifact)
+        try:
+            return session, rows, measure(session) if session else {}
+        except Exception:  # the comparisons will say what is wrong
+            return session, rows, {}
+
+    (session, rows, latency), memory = watch(use)
+    if session:
+        rows += compare(golden, session, artifact.name)
+    audited, record = audit_artifact(bundle, artifact)
+    rows += audited
     if spec.get("quality") and all(row["passed"] for row in rows):
         names = ("check", "value", "limit", "passed", "note")
         rows.append({"artifact": artifact.name,
@@ -58,23 +79,9 @@ def check(spec):
     for row in rows:
         if row["passed"] is None:  # while exporting there is no such thing as a check that could not be run
             row["passed"] = False
-    return {"rows": rows, "latency": measure(session) if all(row["passed"] for row in rows) else {}}
-
-
-def peak_memory():
-    """The most bytes this process had in memory; None where the system does not say."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            # Not getrusage, whose maximum counts what the parent had when this process was forked off.
-            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    passed = all(row["passed"] for row in rows)
+    return {"rows": rows, "latency": (latency or measure(session)) if passed else {},
+            "record": {**record, "memory": memory}}
 
 
 COMMANDS = {"convert": convert, "check": check}

@@ -5,6 +5,7 @@ import pytest
 import kzoo
 from kzoo.export import TARGETS, compare, get_target, read_bundle
 from kzoo.export.artifact import Artifact, Bundle
+from kzoo.export.audit import audit
 from kzoo.export.golden import record_golden
 from kzoo.export.keras_session import live_session
 from kzoo.export.session import open_session
@@ -40,14 +41,16 @@ QUESTIONS = {"question-answering": [{"question": "who jumps?", "context": TEXT[0
 
 
 def write(model, name, folder, variant="none"):
-    """A session on the model's artifact."""
+    """A session on the model's artifact, which is made of what it may be made of."""
     target = get_target(name)
     files = target.write(model, folder, variant)  # in this process: one small model does not hurt
     artifact = Artifact(name, variant, target.path(variant, model.task), tuple(files))
     manifest = {"task": model.task, "sizes": sizes_of(model), "settings": settings_of(model)}
     if model.tokenizer is not None:
         model.tokenizer.save(folder)
-    return open_session(Bundle(folder, manifest, {}, (artifact,)), artifact)
+    bundle = Bundle(folder, manifest, {}, (artifact,))
+    assert [check for check in audit(bundle, artifact).checks if not check[3]] == []
+    return open_session(bundle, artifact)
 
 
 def failures(session, model):
