@@ -13,6 +13,7 @@ from kzoo.errors import CheckFailed, unknown
 from kzoo.export.artifact import FORMAT_VERSION, GOLDEN, MANIFEST, Artifact, list_files, read_bundle
 from kzoo.export.extras import write_extras
 from kzoo.export.latency import describe_speed
+from kzoo.export.layouts import check_layouts, write_layouts
 from kzoo.export.process import run_worker
 from kzoo.export.quality import measure_reference
 from kzoo.export.signature_tables import FORWARD
@@ -25,7 +26,7 @@ LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "onnxruntime", "tf2onnx", "
 
 
 def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, keep_failed=False, eval_data=None,
-           eval_limit=None, eval_options=None, progress=None, **sections):
+           eval_limit=None, eval_options=None, layout=(), progress=None, **sections):
     """Write a bundle: the model in several file formats, each opened in its own runtime and compared with the model.
 
     Every conversion and every comparison runs in a process of its own, one after the other.
@@ -42,19 +43,24 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         eval_limit: by how much its metric may be worse than the model's; None means what `kzoo.export.quality.METRICS`
             say: 1 point, of perplexity 2 %.
         eval_options: dict of options for `evaluate`.
+        layout: folders for model servers to add: some of "triton", "tfserving", "kserve"; see `kzoo.export.layouts`.
         progress: called with a line of text as the work goes on; None prints to stderr.
         sections: more of the report, see `kzoo.export.report.render_report`: `history`, `samples`.
 
     Returns: the `Bundle`; it can be given wherever a folder can.
-    Raises: ValueError for an unknown format or quantisation; FileExistsError if the folder exists; CheckFailed if an
-        artifact failed verification (the others are kept, the failed one goes unless `keep_failed`) or could not be
-        written at all (nothing is kept).
+    Raises: ValueError for an unknown format, quantisation or layout, or a layout without its format; FileExistsError if
+        the folder exists; CheckFailed if an artifact failed verification (the others are kept, the failed one goes
+        unless `keep_failed`) or could not be written at all (nothing is kept).
     """
     progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
     check_target(path, overwrite)
     plan = make_plan(formats, quantize)
+    layouts = check_layouts(layout, list(dict.fromkeys(target.name for target, _ in plan)))
     if eval_data is None and (eval_limit is not None or eval_options):
         raise ValueError("`eval_limit` and `eval_options` need `eval_data`, the data to measure on.")
+    if eval_data is not None and all(variant == "none" for _, variant in plan):
+        raise ValueError("`eval_data` (--eval-data) measures quantised variants, and `quantize` (--quantize) names "
+                         "none. Add one, such as int8, or leave the data out.")
     if not hasattr(model, "backbone") or not hasattr(model, "task"):
         raise TypeError("`model` must be a kzoo task model, as kzoo.create and kzoo.load make. "
                         f"Received: {type(model).__name__}.")
@@ -87,6 +93,7 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
             shutil.rmtree(used, ignore_errors=True)
         artifacts = [dataclasses.replace(artifact, files=(*artifact.files, *write_extras(
             model, folder, artifact.runtime, artifact.variant))) for artifact in artifacts]
+        write_layouts(folder, manifest["family"], [each for each in artifacts if each.verification["passed"]], layouts)
         finish(folder, manifest, artifacts, sections)
     if failed:
         kept = "It was kept as asked" if keep_failed else "It was removed"

@@ -2,6 +2,7 @@
 import string
 
 from kzoo.export import readme_answering, readme_generation, readme_rewriting
+from kzoo.export.layouts import describe_layouts
 from kzoo.export.signature_tables import REWRITING
 from kzoo.export.signatures import prefill_lengths, signatures
 
@@ -60,7 +61,8 @@ def render_readme(manifest):
         "runtime": first, "extra": {"onnx": "", "tflite": "[tflite]"}.get(first, "[train]"),
         "context": sizes["max_sequence_length"], "folder": "path/to/this/folder", "name": manifest["family"],
         "tflite_cpp": TFLITE_CPP, "litertlm": readme_generation.LITERTLM if has_litertlm else "", **values}
-    return HEAD.substitute(values) + "".join(texts[name].substitute(values) for name in texts if name in runtimes)
+    parts = [HEAD, *(texts[name] for name in texts if name in runtimes)]
+    return "".join(part.substitute(values) for part in parts) + describe_layouts(bytes_of)
 
 
 def _generation(manifest, has_tokenizer):

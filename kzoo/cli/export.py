@@ -20,6 +20,8 @@ def add_commands(add):
                         help="most that its metric may be worse; default 1 point (0.01 of accuracy), 0.02 for 2 %% of "
                              "perplexity")
     parser.add_argument("--task", type=task, default=None, metavar="TASK", help="the head to export")
+    parser.add_argument("--layout", type=_layouts, action="extend", default=ABSENT, metavar="NAME,...",
+                        help="folders for model servers to add: some of triton,tfserving,kserve")
     parser.add_argument("--overwrite", action="store_true", default=ABSENT, help="replace BUNDLE if it exists")
     parser.add_argument("--keep-failed", action="store_true", default=ABSENT,
                         help="keep artifacts that fail verification; the status is still 1")
@@ -37,6 +39,15 @@ def _formats(text):
     return comma_list(text)
 
 
+def _layouts(text):
+    from kzoo.export.layouts import LAYOUTS
+
+    for name in comma_list(text):
+        if name not in LAYOUTS:
+            raise argparse.ArgumentTypeError(unknown("layout", name, LAYOUTS))
+    return comma_list(text)
+
+
 def export(args):
     import kzoo
     from kzoo.cli.start import start_backend
@@ -46,7 +57,7 @@ def export(args):
     check_target(args.bundle, getattr(args, "overwrite", False))  # before minutes of loading and converting
     start_backend()
     model = kzoo.load(args.path, task=args.task)
-    names = ["formats", "quantize", "overwrite", "keep_failed", "eval_data", "eval_limit"]
+    names = ["formats", "quantize", "overwrite", "keep_failed", "eval_data", "eval_limit", "layout"]
     write_bundle(model, args.bundle, **given(args, names))
     print(args.bundle)
 

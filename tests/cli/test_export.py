@@ -28,16 +28,19 @@ def test_options_are_passed_by_their_name(write_bundle, tmp_path, capsys):
     bundle = str(tmp_path / "bundle")
     assert main(["export", str(tmp_path), bundle]) == 0
     assert main(["export", str(tmp_path), bundle, "--formats", "onnx,tflite", "--quantize", "none,int8", "--task",
-                 "text-generation", "--keep-failed", "--overwrite"]) == 0
+                 "text-generation", "--keep-failed", "--overwrite", "--layout", "triton,kserve", "--layout",
+                 "tfserving"]) == 0
     assert [call[1]["task"] for call in loads] == [None, "text-generation"]
     assert exports == [(("the model", bundle), {}), (("the model", bundle), {
-        "formats": ("onnx", "tflite"), "quantize": ("none", "int8"), "overwrite": True, "keep_failed": True})]
+        "formats": ("onnx", "tflite"), "quantize": ("none", "int8"), "overwrite": True, "keep_failed": True,
+        "layout": ["triton", "kserve", "tfserving"]})]
     assert capsys.readouterr().out == f"{bundle}\n" * 2
 
 
 @pytest.mark.parametrize("words, message", [
     (["--formats", "onnx,tflight"], "Unknown format 'tflight'. Did you mean 'tflite'?"),
     (["--formats", ""], "must be names separated by commas"),
+    (["--layout", "triton,kserv"], "Unknown layout 'kserv'. Did you mean 'kserve'?"),
     (["--task", "text"], "Unknown task 'text'"),
 ])
 def test_bad_options_are_refused_before_loading(write_bundle, tmp_path, capsys, words, message):

@@ -10,6 +10,7 @@ import kzoo
 from kzoo.errors import CheckFailed
 from kzoo.export import export, exporter, read_bundle, worker
 from kzoo.export.exporter import make_plan
+from kzoo.export.verify import check_bundle_files
 
 FILES = ["README.md", "config.json", "generation_config.json", "keras/model.safetensors", "onnx/genai_config.json",
          "onnx/model.onnx", "onnx/tokenizer.json", "report.html", "saved_model/1/saved_model.pb",
@@ -90,6 +91,28 @@ def test_nothing_is_kept_if_everything_failed(model, fake_worker, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_servers_folders_belong_to_the_bundle(model, fake_worker, tmp_path):
+    bundle = export(model, tmp_path / "b", formats=("onnx", "tflite"), layout=("triton", "kserve"),
+                    progress=lambda line: None)
+    served = ["triton/gpt2/1/model.onnx", "triton/gpt2/config.pbtxt", "kserve/gpt2-onnx/inference_service.yaml"]
+    assert set(served) <= set(bundle.files)
+    assert "--model-repository" in (tmp_path / "b/README.md").read_text()
+    copy = read_bundle(shutil.copytree(tmp_path / "b", tmp_path / "copy"))
+    copy.check_files(copy.files)
+    assert kzoo.open_bundle(copy).generate([3, 5], max_new_tokens=2)[:2] == [3, 5]
+    cut_short(tmp_path / "copy/triton/gpt2/1/model.onnx")
+    assert [row["note"] for row in check_bundle_files(copy) if not row["passed"]] == [
+        copy.file_problem("triton/gpt2/1/model.onnx")]
+
+
+def test_servers_get_no_failed_artifact(model, fake_worker, tmp_path):
+    fake_worker["onnx"] = cut_short
+    with pytest.raises(CheckFailed):
+        export(model, tmp_path / "b", formats=("onnx", "tflite"), layout="triton", keep_failed=True,
+               progress=lambda line: None)
+    assert (tmp_path / "b/onnx").exists() and not (tmp_path / "b/triton").exists()
+
+
 def test_an_interrupted_export_leaves_nothing(model, fake_worker, tmp_path):
     def interrupt(path):
         raise KeyboardInterrupt
@@ -122,6 +145,9 @@ def test_a_model_without_a_tokenizer_is_exported_too(model, fake_worker, tmp_pat
     ({"formats": ("onyx",)}, "Unknown format 'onyx'. Did you mean 'onnx'"),
     ({"formats": ()}, "`formats` is empty"),
     ({"quantize": ("int77",)}, "Unknown quantisation 'int77'"),
+    ({"layout": ("tritn",)}, "Unknown layout 'tritn'. Did you mean 'triton'"),
+    ({"layout": "tfserving", "formats": ("onnx", "tflite")}, "'tfserving' needs the format 'savedmodel'"),
+    ({"eval_data": "rows.tsv"}, "`quantize` .--quantize. names none. Add one"),
 ])
 def test_a_wrong_plan_is_refused_before_any_work(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):

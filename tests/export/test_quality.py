@@ -62,9 +62,9 @@ def test_bad_arguments_are_refused_before_any_work(model, data, tmp_path, capsys
     with pytest.raises(ValueError, match="need `eval_data`"):
         export(model, tmp_path / "b", eval_limit=0.1)
     with pytest.raises(ValueError, match="`eval_limit` must be at least 0"):
-        export(model, tmp_path / "b", eval_data=data, eval_limit=-1.0)
+        export(model, tmp_path / "b", formats="onnx", quantize="int8", eval_data=data, eval_limit=-1.0)
     with pytest.raises(FileNotFoundError):
-        export(model, tmp_path / "b", eval_data=tmp_path / "missing.tsv")
+        export(model, tmp_path / "b", formats="onnx", quantize="int8", eval_data=tmp_path / "missing.tsv")
     assert list(tmp_path.iterdir()) == [data]
     assert main(["export", str(tmp_path), str(tmp_path / "b"), "--eval-data", str(tmp_path / "missing.tsv")]) == 2
     assert "missing.tsv" in capsys.readouterr().err
