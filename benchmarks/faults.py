@@ -21,6 +21,17 @@ tokenizer = kzoo.train_tokenizer("byte-bpe", ["the quick brown fox jumps over th
 kzoo.save(kzoo.create("gpt2-nano", tokenizer=tokenizer, vocabulary_size=307, num_layers=2, num_heads=2, hidden_dim=16,
                       intermediate_dim=20, max_sequence_length=48), sys.argv[1])
 """
+# Replaces a folder again and again, so that a kill often falls between its two renames.
+REPLACING = """
+import itertools, sys
+from kzoo.files import atomic_folder
+for number in itertools.count():
+    with atomic_folder(sys.argv[1], overwrite=True) as work:
+        for name in "abc":
+            (work / name).write_text(str(number))
+    if not number:
+        print("begun", flush=True)
+"""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGINT)
 PATIENCE = 30  # seconds in which a worker must have followed its parent
 
@@ -28,18 +39,21 @@ PATIENCE = 30  # seconds in which a worker must have followed its parent
 def main():
     parser = bench.options(TITLE)
     parser.add_argument("--times", type=int, default=50, metavar="N", help="exports to kill; default 50")
+    parser.add_argument("--swaps", type=int, default=200, metavar="N",
+                        help="processes to kill while they replace a folder; default 200")
     parser.add_argument("--flips", type=int, default=20, metavar="N", help="damages of each file; default 20")
     parser.add_argument("--handed", type=int, default=40, metavar="N",
                         help="damaged files that are handed to their runtime; default 40")
     args = parser.parse_args()
     if args.toy:
-        args.times, args.flips, args.handed = 2, 1, 1
+        args.times, args.swaps, args.flips, args.handed = 2, 5, 1, 1
     bench.use_checkout()
     started, work = bench.machine.describe(), bench.WORK / "faults"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     run(sys.executable, "-c", MODEL, work / "run")
-    table = killed(work, args.times) + damaged(work, args.flips) + handed(work, args.handed)
+    table = killed(work, args.times) + replaced(work, args.swaps)
+    table += damaged(work, args.flips) + handed(work, args.handed)
     shutil.rmtree(work)
     versions = bench.own_versions("keras", "tensorflow", "onnxruntime", "ai-edge-litert")
     return bench.finish(args, "faults", TITLE, TEXT, table, versions, started)
@@ -104,6 +118,35 @@ def killed(work, times):
             none_of(f"workers alive {PATIENCE} s after their export", found["alive"]),
             none_of("temporary folders that the next export left", found["stale"] + len(rest)),
             none_of("temporary folders after SIGTERM and Ctrl-C", found["left"], "these clean up themselves")]
+
+
+def replaced(work, times):
+    """Rows on processes that were killed while they replaced a folder."""
+    from kzoo.files import atomic_folder, check_target
+
+    place = work / "replaced"
+    place.mkdir()
+    target, draw, aside, wrong = place / "folder", random.Random(0), 0, 0
+    for _ in range(times):
+        process = subprocess.Popen([sys.executable, "-c", REPLACING, str(target)], stdout=subprocess.PIPE,
+                                   env=bench.environment())
+        process.stdout.readline()
+        time.sleep(draw.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        aside += not target.exists()
+        try:
+            check_target(target)  # as the next process does, which puts back what was moved aside
+        except FileExistsError:
+            wrong += len({path.read_text() for path in target.iterdir()}) != 1 or len(list(target.iterdir())) != 3
+        else:
+            wrong += 1
+    with atomic_folder(target, overwrite=True):
+        pass
+    rest = [path.name for path in place.iterdir() if path != target]
+    return [bench.rows.Row("folders whose replacement was killed", [times], "",
+                           note=f"{aside} of them between the two renames"),
+            none_of("of these lost or half-written, or with something left beside them", wrong + len(rest))]
 
 
 def leftovers(place):
