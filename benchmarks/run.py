@@ -22,6 +22,7 @@ SCRIPTS = {
     "beam_translation": (),
     "decode_gpt2_small": ("peers",),
     "export_gpt2_small": (),
+    "faults": (),
     "shakespeare": ("data",),
     "imdb_keras_io": ("data",),
     "sst2": ("data",),

@@ -1,24 +1,18 @@
 """A bundle on the disk: its manifest, checked line by line, its files, their sizes and hashes."""
 import dataclasses
 import hashlib
+import itertools
 import pathlib
+import re
 
 from kzoo.errors import unknown
-from kzoo.export.signature_tables import SIZES, TABLES
-from kzoo.files import read_json
+from kzoo.export.manifest import MANIFEST, RECORD, open_manifest
+from kzoo.export.signature_tables import TABLES
+from kzoo.export.signatures import signatures
+from kzoo.tokenizers import tokenizer_files
 
-MANIFEST = "manifest.json"
 GOLDEN = "verification.npz"
-FORMAT_VERSION = 1
-MAX_MANIFEST_BYTES = 16 * 2**20
-MAX_COUNT = 2**31 - 1
-MAX_LAYERS = 10_000
 MAX_BYTES = 2**50
-
-# What a manifest holds of an artifact besides its files and signatures. Of writing it: seconds, peak_memory (bytes). Of
-# using it: latency (see `kzoo.export.latency`), memory (bytes for one text). Of what it is made of (see
-# `kzoo.export.audit`): operators, delegates, arena.
-RECORD = ("seconds", "peak_memory", "latency", "memory", "operators", "delegates", "arena")
 
 # Runtime -> the main file of an artifact, where variant "none" has no suffix.
 PATHS = {
@@ -55,8 +49,12 @@ class Artifact:
         """As reports call it: "onnx", "onnx int8"."""
         return self.runtime if self.variant == "none" else f"{self.runtime} {self.variant}"
 
+    def spec(self):
+        """What a process that opens it needs, as plain values."""
+        return {"runtime": self.runtime, "variant": self.variant, "file": self.file, "files": list(self.files)}
+
     def to_dict(self):
-        return {"runtime": self.runtime, "variant": self.variant, "file": self.file, "files": list(self.files),
+        return {**self.spec(),
                 "verified": bool(self.verification.get("passed")), **self.record, "signatures": self.signatures,
                 "verification": self.verification}
 
@@ -116,6 +114,27 @@ class Bundle:
         return [path for path in self.files
                 if path not in owned and "/" not in path and not path.endswith((".html", ".md", ".npz"))]
 
+    def strays(self, artifacts=None):
+        """Files that the manifest does not list and that opening an artifact would read, because of where they lie.
+
+        Args:
+            artifacts: those to be opened; None means all.
+        """
+        found = set(tokenizer_files(self.folder))
+        for artifact in self.artifacts if artifacts is None else artifacts:
+            if (self.folder / artifact.file).is_dir():
+                found |= {path for path in (self.folder / artifact.file).rglob("*") if path.is_file()}
+        return sorted(path for path in found if path.relative_to(self.folder).as_posix() not in self.files)
+
+    def check_opening(self, *artifacts):
+        """Raise ValueError naming a file that is not as the manifest says, of those that opening `artifacts` reads.
+
+        The tokenizer's are among them, also where there are no artifacts.
+        """
+        for path in self.strays(artifacts):
+            raise ValueError(stray_problem(path))
+        self.check_files([*self.shared_files(), *(path for artifact in artifacts for path in artifact.files)])
+
     def check_files(self, paths):
         """Raise ValueError naming the first of `paths` whose size or hash is not the manifest's."""
         for path in paths:
@@ -127,7 +146,11 @@ class Bundle:
         """What is wrong with one file, or None."""
         size, digest = self.files[path]
         place = self.folder / path
-        if not place.is_file():
+        try:
+            there = place.is_file()
+        except OSError:  # a name that the system does not take
+            there = False
+        if not there:
             return f"{place} is missing; the manifest lists it."
         if not place.resolve().is_relative_to(self.folder.resolve()):
             return f"{place} is a link that leaves the bundle; it is not opened."
@@ -137,6 +160,11 @@ class Bundle:
         if sha256_of(place) != digest:
             return f"{place} is damaged: its sha256 is not the manifest's. Export it again."
         return None
+
+
+def stray_problem(path):
+    """The sentence on a file of `Bundle.strays`."""
+    return f"{path} is not listed by the manifest, and would be read as a part of the model. Remove it."
 
 
 def sha256_of(path):
@@ -166,97 +194,75 @@ def read_bundle(path):
     Raises: FileNotFoundError if there is none; ValueError naming the field that is wrong.
     """
     folder = pathlib.Path(path)
-    place = folder / MANIFEST
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder. Give a bundle that `export` wrote.")
-    if not place.is_file():
-        raise FileNotFoundError(f"{folder} holds no {MANIFEST}: it is not a bundle.")
-    if place.stat().st_size > MAX_MANIFEST_BYTES:
-        raise ValueError(f"{place} has {place.stat().st_size} bytes; no bundle needs more than {MAX_MANIFEST_BYTES}.")
-    manifest = read_json(place)
-    read = _Reader(place)
-    version = read.whole(manifest, "format")
-    if version != FORMAT_VERSION:
-        raise ValueError(f"{place} is of format {version}; this kzoo reads format {FORMAT_VERSION}.")
+    manifest, read = open_manifest(folder)
     task = read.text(manifest, "task")
     if task not in TABLES:
-        raise ValueError(f"{place}: {unknown('task', task, TABLES)}")
-    sizes = read.field(manifest, "sizes", dict)
-    for name in SIZES[task]:
-        unlimited = name == "max_sequence_length" and "static_length" in SIZES[task]  # 0 says that there is no limit
-        read.whole(sizes, name, smallest=0 if unlimited else 1,
-                   largest=MAX_LAYERS if name == "num_layers" else MAX_COUNT)
-    settings = read.field(manifest, "settings", dict)
-    if "num_labels" in sizes:
-        labels = read.field(settings, "labels", list)
-        if len(labels) != sizes["num_labels"] or not all(isinstance(label, str) for label in labels):
-            read.fail(f"`labels` must be {sizes['num_labels']} texts")
+        raise ValueError(f"{read.place}: {unknown('task', task, TABLES)}")
+    sizes = read.sizes(manifest, task)
+    read.settings(manifest, task, sizes)
     files = {}
     for row in read.field(manifest, "files", list):
         name = read.path(row, "path")
         if name in files:
             read.fail(f"`files` lists {name!r} twice")
-        digest = read.text(row, "sha256")
-        if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            read.fail(f"`sha256` of {name!r} is not 64 hexadecimal digits")
-        files[name] = (read.whole(row, "size", largest=MAX_BYTES), digest)
-    artifacts = tuple(_read_artifact(read, row, files) for row in read.field(manifest, "artifacts", list))
+        read.only(row, ("path", "size", "sha256"))
+        files[name] = (read.whole(row, "size", largest=MAX_BYTES), read.digest(row, "sha256"))
+    artifacts = tuple(_read_artifact(read, row, files, task, sizes) for row in read.field(manifest, "artifacts", list))
     names = [artifact.name for artifact in artifacts]
     if len(set(names)) < len(names):
         read.fail("`artifacts` lists one twice")
+    read.description(manifest)
+    read.seal(manifest)  # last: what is wrong with a field says more
     return Bundle(folder, manifest, files, artifacts)
 
 
-def _read_artifact(read, row, files):
+def _read_artifact(read, row, files, task, sizes):
     runtime = read.text(row, "runtime")
     if runtime not in PATHS:
         read.fail(unknown("runtime", runtime, PATHS).rstrip("."))
-    paths = read.field(row, "files", list)
+    variant = read.text(row, "variant")
+    if not re.fullmatch("[a-z0-9_-]+", variant):
+        read.fail(f"`variant` must be a plain name, found {variant!r:.80}")
+    paths = read.texts(row, "files")
     for path in paths:
-        if not isinstance(path, str) or path not in files:
-            read.fail(f"an artifact names the file {path!r}, which `files` does not list")
+        if path not in files:
+            read.fail(f"an artifact names the file {path!r:.200}, which `files` does not list")
     main = read.path(row, "file")
-    if not any(path == main or path.startswith(f"{main}/") for path in paths):
-        read.fail(f"the artifact {main!r} has none of its own files")
-    return Artifact(runtime, read.text(row, "variant"), main, tuple(paths), read.field(row, "signatures", dict),
-                    read.field(row, "verification", dict), {name: row[name] for name in RECORD if name in row})
+    wanted = _main_files(task, runtime, variant)
+    if main not in wanted:
+        read.fail(f"`file` of the artifact {runtime!r}, variant {variant!r}, must be {wanted[0]!r}, "
+                  f"found {main!r:.200}")
+    for each in wanted:  # those that a session will open
+        if not any(path == each or path.startswith(f"{each}/") for path in paths):
+            read.fail(f"the artifact {main!r} has none of its own files: {each!r} is not among them")
+    _check_signatures(read, row, main, signatures(task, runtime, sizes) if row.get("signatures") else {})
+    verification = read.field(row, "verification", dict)
+    if "passed" in verification:
+        read.field(verification, "passed", bool)
+    read.only(row, ("runtime", "variant", "file", "files", "verified", "signatures", "verification", *RECORD))
+    return Artifact(runtime, variant, main, tuple(paths), row["signatures"], verification,
+                    {name: row[name] for name in RECORD if name in row})
 
 
-class _Reader:
-    """Fields of a manifest by type; errors name the file and the field."""
+def _main_files(task, runtime, variant):
+    """Where the graphs of an artifact lie; the first is its main file."""
+    if runtime != "onnx":
+        return [main_file(runtime, variant)]
+    return list(dict.fromkeys(main_file(runtime, variant, form.file_name) for form in TABLES[task][runtime]))
 
-    def __init__(self, place):
-        self.place = place
 
-    def fail(self, message):
-        raise ValueError(f"{self.place}: {message}. The manifest is damaged or was edited by hand; export again.")
-
-    def field(self, values, name, kind):
-        if not isinstance(values, dict):
-            self.fail(f"expected an object with `{name}`, found {type(values).__name__}")
-        if name not in values:
-            self.fail(f"`{name}` is missing")
-        value = values[name]
-        if type(value) is not kind:  # not isinstance: True is no number here
-            self.fail(f"`{name}` must be of type {kind.__name__}, found {type(value).__name__}")
-        return value
-
-    def text(self, values, name):
-        value = self.field(values, name, str)
-        if not value or len(value) > 4096:
-            self.fail(f"`{name}` must be a short text")
-        return value
-
-    def whole(self, values, name, smallest=0, largest=MAX_COUNT):
-        value = self.field(values, name, int)
-        if not smallest <= value <= largest:
-            self.fail(f"`{name}` must be from {smallest} to {largest}, found {value}")
-        return value
-
-    def path(self, values, name):
-        """A relative path that stays inside the bundle."""
-        value = self.text(values, name)
-        parts = value.split("/")
-        if "\\" in value or ":" in value or "\0" in value or any(part in ("", ".", "..") for part in parts):
-            self.fail(f"`{name}` must be a relative path inside the bundle, found {value!r}")
-        return value
+def _check_signatures(read, row, main, expected):
+    """What the manifest says of inputs and outputs must be what the files of such a model have."""
+    for name, stated in read.field(row, "signatures", dict).items():
+        read.field(row["signatures"], name, dict)
+        if name not in expected:
+            continue
+        right = expected[name].to_dict()
+        if stated.get("file_name") != right["file_name"]:
+            read.fail(f"`file_name` of the signature {name!r} of {main!r} must be {right['file_name']!r}")
+        for side in ("inputs", "outputs"):
+            rows = read.field(stated, side, list)
+            wrong = next((pair for pair in itertools.zip_longest(rows, right[side]) if pair[0] != pair[1]), None)
+            if wrong:
+                read.fail(f"`{side}` of the signature {name!r} of {main!r} must hold {wrong[1]!r:.200}, "
+                          f"found {wrong[0]!r:.200}")

@@ -10,10 +10,11 @@ import sys
 
 import kzoo
 from kzoo.errors import CheckFailed, unknown
-from kzoo.export.artifact import FORMAT_VERSION, GOLDEN, MANIFEST, Artifact, list_files, read_bundle
+from kzoo.export.artifact import GOLDEN, Artifact, list_files, read_bundle
 from kzoo.export.extras import write_extras
 from kzoo.export.latency import describe_speed
 from kzoo.export.layouts import check_layouts, write_layouts
+from kzoo.export.manifest import FORMAT_VERSION, write_manifest
 from kzoo.export.process import run_worker
 from kzoo.export.quality import measure_reference
 from kzoo.export.signature_tables import FORWARD
@@ -195,11 +196,12 @@ def _convert(target, variant, folder, run, work, manifest, progress):
 
 def _check(artifact, folder, work, manifest, progress, reference=None):
     """(the artifact with its verification, the rows that failed)."""
-    plain = {"runtime": artifact.runtime, "variant": artifact.variant, "file": artifact.file,
-             "files": list(artifact.files)}
     quality = None if reference is None or artifact.variant == "none" else reference._asdict()
-    result = run_worker(f"verifying {artifact.name}", work, command="check", artifact=plain, manifest=manifest,
-                        bundle=str(folder), quality=quality)
+    result = run_worker(f"verifying {artifact.name}", work, command="check", artifact=artifact.spec(),
+                        manifest=manifest, bundle=str(folder), golden=str(folder / GOLDEN), quality=quality, timed=True)
+    for row in result["rows"]:
+        if row["passed"] is None:  # while exporting there is no such thing as a check that could not be run
+            row["passed"] = False
     failed = [row for row in result["rows"] if not row["passed"]]
     speed = describe_speed(result["latency"])
     progress(f"{artifact.name}: {'FAILED' if failed else 'passed'} {len(result['rows']) - len(failed)} of "
@@ -219,7 +221,7 @@ def finish(folder, manifest, artifacts, sections):
     write_atomic(folder / "README.md", render_readme(manifest))
     write_atomic(folder / "report.html", render_report(manifest, **sections))
     manifest["files"] = _rows(list_files(folder))
-    write_json(folder / MANIFEST, manifest)
+    write_manifest(folder, manifest)
 
 
 def _rows(files):

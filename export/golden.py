@@ -5,7 +5,10 @@ import zipfile
 
 import numpy as np
 
+from kzoo.export.session_inputs import check_inputs
+from kzoo.export.signature import Row, Signature
 from kzoo.export.signature_tables import REWRITING
+from kzoo.export.signatures import forward_signature
 
 GREEDY_STEPS = 32
 TOP = 8  # likeliest tokens recorded at each greedy step
@@ -76,6 +79,19 @@ class Continuation:
     top_ids: np.ndarray
     top_logits: np.ndarray
     spread: np.ndarray
+
+
+# The arrays of a continuation, as `check_inputs` takes them.
+_STEPS = ("batch_size", "steps")
+CONTINUATION = (
+    Row("token_ids", "", ("batch_size", "sequence_length"), "int32"),
+    Row("padding_mask", "", ("batch_size", "sequence_length"), "bool"),
+    Row("next_token_ids", "", _STEPS, "int32"),
+    Row("gaps", "", _STEPS, "float32"),
+    Row("top_token_ids", "", (*_STEPS, "top"), "int32"),
+    Row("top_logits", "", (*_STEPS, "top"), "float32"),
+    Row("spread", "", (), "float32"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +247,8 @@ def load_golden(path):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
                 raise ValueError("it would unpack to more than 2 GB")
+            for entry in archive.infolist():
+                _check_header(archive, entry)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         cases, continuations = {}, {}
@@ -239,8 +257,54 @@ def load_golden(path):
             ({"case": cases, "continuation": continuations}[kind]).setdefault(int(number), {})[field] = value
         return Golden(tuple(_case(cases[i]) for i in sorted(cases)),
                       tuple(_continuation(continuations[i]) for i in sorted(continuations)))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, MemoryError, EOFError) as error:
+    except Exception as error:  # zip files, compressions and arrays have many kinds of damage, each with its own
         raise ValueError(f"{path} is not a sound set of verification arrays ({error}).") from error
+
+
+def _check_header(archive, entry):
+    """Refuse an array whose header states another size than it has: room for it is made before it is read."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, _, dtype = read(file)
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != entry.file_size - file.tell():
+            raise ValueError(f"{entry.filename} states {shape} of {dtype}, which it does not hold")
+
+
+def check_golden(golden, task, sizes, path):
+    """Refuse answers that no model of a bundle can have given.
+
+    Args:
+        golden: a `Golden`.
+        task, sizes: the bundle's.
+        path: of its file, for the error.
+
+    Raises: ValueError naming the file and the array.
+    """
+    form = forward_signature(task, sizes)
+    asked = tuple(dataclasses.replace(row, optional=False) for row in form.inputs)
+    each_token = {row.name for row in form.outputs if "sequence_length" in row.shape}
+    source = asked[:2] if task in REWRITING else ()
+    try:
+        if not golden.cases:
+            raise ValueError("it holds no case")
+        for case in golden.cases:
+            _check_arrays(case.name, asked + form.outputs, {**case.inputs, **case.outputs}, sizes)
+            if not set(case.per_token) <= each_token:
+                raise ValueError(f"{case.name}: `per_token` must be some of {sorted(each_token)}")
+        for each in golden.continuations:
+            _check_arrays(each.name, CONTINUATION + source, {
+                **each.inputs, "next_token_ids": each.tokens, "gaps": each.gaps, "top_token_ids": each.top_ids,
+                "top_logits": each.top_logits, "spread": each.spread}, sizes)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a sound set of verification arrays ({error}).") from error
+
+
+def _check_arrays(name, rows, arrays, sizes):
+    check_inputs(Signature(name, name, rows, ()), arrays, sizes)
+    for row in rows:
+        if arrays[row.name].dtype != row.dtype:
+            raise ValueError(f"{name}: `{row.name}` must be {row.dtype}, found {arrays[row.name].dtype}")
 
 
 def _case(fields):

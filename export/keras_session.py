@@ -2,6 +2,7 @@
 import numpy as np
 from keras import ops
 
+from kzoo.export.checked_decoder import CheckedDecoder
 from kzoo.export.session import Session
 from kzoo.export.signatures import settings_of, sizes_of
 from kzoo.export.task_sessions import AnsweringSession, Seq2SeqSession, TextGenerationSession, sessions
@@ -34,6 +35,12 @@ class KerasSession(Session):
     def described(self):
         return None
 
+    def differences(self):
+        """What the manifest says otherwise than the model, which has no file that states names and shapes."""
+        found = {"task": self.model.task, **sizes_of(self.model)}
+        return [f"{name} is {found.get(name)!r}, expected {value!r}"
+                for name, value in {"task": self.task, **self.sizes}.items() if found.get(name) != value]
+
     def _run(self, signature, arrays):
         inputs = {name: ops.convert_to_tensor(array) for name, array in arrays.items()}
         outputs = run_signature(self.model, self.signatures[signature], inputs)
@@ -47,25 +54,39 @@ class KerasAnswering(KerasSession, AnsweringSession):
 class KerasSeq2Seq(KerasSession, Seq2SeqSession):
     """A model that reads a source before it writes."""
 
-    def read(self, token_ids, padding_mask):
-        return self.model.reader().read(token_ids, padding_mask)
+    def _read(self, token_ids, padding_mask):
+        return _Targets(self.model.reader().read(token_ids, padding_mask), len(token_ids))
 
 
-class KerasGeneration(KerasSession, TextGenerationSession):
+class _Live(CheckedDecoder):
+    """What a live decoder is asked through; it makes room for the tokens that it is told of."""
+
+    reserves = True
+
+    def _prefill(self, token_ids, padding_mask, max_new_tokens):
+        return self._decoder.prefill(token_ids, padding_mask, max_new_tokens)
+
+    def _decode(self, token_ids, state):
+        return self._decoder.decode(token_ids, state)
+
+    def _reorder(self, state, rows):
+        return self._decoder.reorder(state, rows)
+
+
+class _Targets(_Live):
+    """Continues the targets of certain sources."""
+
+    def __init__(self, decoder, num_rows):
+        self.vocabulary_size, self.max_sequence_length = decoder.vocabulary_size, decoder.max_sequence_length
+        self._decoder, self.num_rows = decoder, num_rows
+
+
+class KerasGeneration(KerasSession, _Live, TextGenerationSession):
     """A decoder; see `KerasSession`."""
 
     def __init__(self, path, **options):
         super().__init__(path, **options)
         self._decoder = self.model.decoder()
-
-    def prefill(self, token_ids, padding_mask, max_new_tokens):
-        return self._decoder.prefill(token_ids, padding_mask, max_new_tokens)
-
-    def decode(self, token_ids, state):
-        return self._decoder.decode(token_ids, state)
-
-    def reorder(self, state, rows):
-        return self._decoder.reorder(state, rows)
 
 
 SESSIONS = sessions(KerasGeneration, KerasAnswering, KerasSeq2Seq)

@@ -123,18 +123,18 @@ class OnnxGeneration(OnnxSession, TextGenerationSession):
         shape = (batch_size, self.sizes["num_key_value_heads"], 0, self.sizes["head_dim"])
         return [_value(np.zeros(shape, row.dtype)) for row in self._cache_rows]
 
-    def prefill(self, token_ids, padding_mask, max_new_tokens):
+    def _prefill(self, token_ids, padding_mask, max_new_tokens):
         mask = np.asarray(padding_mask, "int64")
         positions = token_positions(mask)
         logits, *cache = self._step(token_ids, mask, positions, self._empty_cache(len(mask)))
         return logits.numpy()[:, -1], _State(cache, mask, positions[:, -1:] + 1)
 
-    def decode(self, token_ids, state):
+    def _decode(self, token_ids, state):
         mask = np.pad(state.padding_mask, ((0, 0), (0, 1)), constant_values=1)
         logits, *cache = self._step(np.asarray(token_ids)[:, None], mask, state.positions, state.cache)
         return logits.numpy()[:, -1], _State(cache, mask, state.positions + 1)
 
-    def reorder(self, state, rows):
+    def _reorder(self, state, rows):
         rows = np.asarray(rows)
         if np.array_equal(rows, np.arange(len(state.padding_mask))):
             return state

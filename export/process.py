@@ -1,5 +1,6 @@
 """Run the worker and turn whatever happens to it into a result or one clear error."""
 import builtins
+import importlib.util
 import os
 import pathlib
 import signal
@@ -16,12 +17,13 @@ PASSED_ON = ("ValueError", "TypeError", "ImportError", "ModuleNotFoundError", "F
              "OSError", "MemoryError")
 
 
-def run_worker(what, folder, **spec):
+def run_worker(what, folder, timeout=None, **spec):
     """One run of `kzoo.export.worker`.
 
     Args:
         what: for messages, for example "converting to onnx".
-        folder: an empty folder for its files, and its working directory.
+        folder: an empty folder for its files, temporary ones too, and its working directory.
+        timeout: seconds it may take; None means any time.
         spec: for the worker; paths absolute.
 
     Returns: the worker's result.
@@ -29,18 +31,22 @@ def run_worker(what, folder, **spec):
     """
     folder = pathlib.Path(folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    result, log = folder / "result.json", folder / "log.txt"
+    result, log, temporary = folder / "result.json", folder / "log.txt", folder / "tmp"
+    temporary.mkdir(exist_ok=True)
     result.unlink(missing_ok=True)
     write_json(folder / "spec.json", {**spec, "result": str(result)})
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kzoo.export.worker", str(folder / "spec.json")], cwd=folder, env=_environment(),
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    # The worker ends when its standard input does: with this process, however that ends.
+    with open(log, "wb") as output, subprocess.Popen(
+            [sys.executable, "-m", "kzoo.export.worker", str(folder / "spec.json")], cwd=folder,
+            env=_environment(temporary), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT) as process:
         try:
-            status = process.wait()
-        except BaseException:
+            status = process.wait(timeout)
+        except BaseException as error:
             process.kill()
             process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise CheckFailed(f"The process {what} was not done after {timeout:g} seconds and was ended."
+                                  f"{_tail(log)}") from None
             raise
     if status != 0 or not result.is_file():
         raise CheckFailed(f"The process {what} {_ending(status)}.{_tail(log)}")
@@ -55,14 +61,18 @@ def run_worker(what, folder, **spec):
     return answer
 
 
-def _environment():
-    """The parent's, with this kzoo importable, conversions on the CPU, and TensorFlow quiet."""
+def _environment(temporary):
+    """The parent's, with this kzoo importable, conversions on the CPU, TensorFlow quiet.
+
+    What libraries write by the way goes to `temporary`: a killed process leaves it, and it is removed with the rest.
+    """
     # kzoo may lie in a checkout; what the parent can import through its own sys.path, the worker must find too.
     root = str(pathlib.Path(kzoo.__file__).resolve().parents[1])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in paths),
-            "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2",
-            "PYTHONIOENCODING": "utf-8"}
+    backend = {"KERAS_BACKEND": "tensorflow"} if importlib.util.find_spec("tensorflow") else {}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in paths), **backend,
+            "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2",
+            "PYTHONIOENCODING": "utf-8", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))}
 
 
 def _ending(status):

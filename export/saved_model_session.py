@@ -68,18 +68,18 @@ class SavedModelSeq2Seq(SavedModelSession, GrowingSeq2SeqSession):
 class SavedModelGeneration(SavedModelSession, TextGenerationSession):
     """A decoder with a growing cache; see `SavedModelSession`."""
 
-    def prefill(self, token_ids, padding_mask, max_new_tokens):
+    def _prefill(self, token_ids, padding_mask, max_new_tokens):
         mask = np.asarray(padding_mask, bool)
         results = self._call_native("prefill", {"token_ids": np.asarray(token_ids, "int32"), "padding_mask": mask})
         return _last_logits(results), _State(_cache_of(results), mask)
 
-    def decode(self, token_ids, state):
+    def _decode(self, token_ids, state):
         mask = np.pad(state.padding_mask, ((0, 0), (0, 1)), constant_values=True)
         feeds = {"token_ids": np.asarray(token_ids, "int32")[:, None], "padding_mask": mask, **state.cache}
         results = self._call_native("decode", feeds)
         return _last_logits(results), _State(_cache_of(results), mask)
 
-    def reorder(self, state, rows):
+    def _reorder(self, state, rows):
         rows = np.asarray(rows, "int32")
         return _State({name: tf.gather(value, rows) for name, value in state.cache.items()}, state.padding_mask[rows])
 

@@ -51,7 +51,7 @@ class Session(abc.ABC):
         Returns: dict of numpy arrays by our names.
         Raises: ValueError naming the input that does not fit.
         """
-        if signature not in self.signatures:
+        if not isinstance(signature, str) or signature not in self.signatures:
             raise ValueError(unknown("signature", signature, self.signatures))
         form = self.signatures[signature]
         arrays = complete(form, check_inputs(form, inputs, self.sizes))
@@ -103,7 +103,7 @@ def open_bundle(path, runtime=None, variant="none", **options):
     if runtime is not None and runtime not in RUNTIMES:
         raise ValueError(unknown("runtime", runtime, RUNTIMES))
     artifact = bundle.find(runtime, variant)
-    bundle.check_files([*bundle.shared_files(), *artifact.files])
+    bundle.check_opening(artifact)
     session = open_session(bundle, artifact, **options)
     problems = session.differences()
     if problems:

@@ -22,7 +22,7 @@ def check_inputs(signature, inputs, sizes):
             if not row.optional:
                 raise ValueError(f"Signature {signature.name!r} lacks the input `{name}`.")
             continue
-        array = np.asarray(inputs[name])
+        array = as_array(name, inputs[name])
         _check_shape(row, array, symbols)
         arrays[name] = _check_values(row, array, sizes)
     past, length = symbols.get("past_sequence_length", 0), symbols.get("sequence_length", 0)
@@ -61,22 +61,53 @@ def _check_shape(row, array, symbols):
 
 
 def _check_values(row, array, sizes):
-    kind = array.dtype.kind
+    kind, shape = array.dtype.kind, array.shape
     if row.name.endswith("padding_mask"):
-        if kind != "b" and (kind not in "iu" or array.size and (array.min() < 0 or array.max() > 1)):
-            raise ValueError(f"`{row.name}` must be bool, or whole numbers 0 and 1. Received: {array.dtype}.")
+        values = array if kind in "iu" and array.size else np.zeros(1, "int32")
+        if kind not in "biu" or values.min() < 0 or values.max() > 1:
+            found = array.dtype if kind not in "iu" else values.min() if values.min() < 0 else values.max()
+            raise ValueError(f"`{row.name}` must be bool, or whole numbers 0 and 1. Received: {found}.")
     elif row.dtype.startswith("int"):
-        if kind not in "iu":
-            raise ValueError(f"`{row.name}` must hold whole numbers ({row.dtype}). Received: {array.dtype}.")
-        limit = _limit(row.name, sizes)
-        if array.size and (array.min() < 0 or array.max() >= limit):
-            worst = array.min() if array.min() < 0 else array.max()
-            raise ValueError(f"`{row.name}` must be from 0 to {limit - 1}. Received: {worst}.")
+        _check_whole(row.name, array, _limit(row.name, sizes), row.dtype)
     elif kind != "f":
         raise ValueError(f"`{row.name}` must be {row.dtype}. Received: {array.dtype}.")
-    elif not np.isfinite(array).all():
+    with np.errstate(over="ignore"):  # a number that float32 cannot hold becomes infinite, and is refused as that
+        array = np.ascontiguousarray(array, dtype=row.dtype)
+    if kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"`{row.name}` holds values that are not finite.")
-    return np.ascontiguousarray(array, dtype=row.dtype)
+    return array.reshape(shape)  # what is contiguous has at least one axis
+
+
+def check_ids(name, values, count, limit):
+    """int32 (N,) of whole numbers, as `check_inputs` checks them; for what is called once a token.
+
+    Args:
+        name: of the input.
+        values: what was received.
+        count: how many there must be; None means any number but none.
+        limit: what they must be below.
+    """
+    array = as_array(name, values)
+    if array.ndim != 1 or (len(array) != count if count is not None else not len(array)):
+        raise ValueError(f"`{name}` must have the shape ({'N' if count is None else count},). Received: {array.shape}.")
+    return _check_whole(name, array, limit).astype("int32", copy=False)
+
+
+def as_array(name, values):
+    """`values` as a numpy array, or a ValueError that names the input."""
+    try:
+        return np.asarray(values)
+    except Exception as error:  # rows of different lengths, numbers without end, tensors on another device
+        raise ValueError(f"`{name}` is no array of numbers ({error}).") from error
+
+
+def _check_whole(name, array, limit, dtype="int32"):
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"`{name}` must hold whole numbers ({dtype}). Received: {array.dtype}.")
+    if array.size and (array.min() < 0 or array.max() >= limit):
+        worst = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"`{name}` must be from 0 to {limit - 1}. Received: {worst}.")
+    return array
 
 
 def _limit(name, sizes):

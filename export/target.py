@@ -3,7 +3,7 @@ import importlib
 
 from kzoo.errors import unknown
 from kzoo.export.artifact import main_file
-from kzoo.export.session import open_session
+from kzoo.export.session import open_bundle
 
 # Format, as users write it -> module and class. Also the order in which a bundle is written.
 TARGETS = {
@@ -48,10 +48,7 @@ class Target:
 
     def open(self, folder, variant="none"):
         """A `Session` on the artifact of an existing bundle."""
-        from kzoo.export.artifact import read_bundle
-
-        bundle = read_bundle(folder)
-        return open_session(bundle, bundle.find(self.name, variant))
+        return open_bundle(folder, self.name, variant)
 
 
 def get_target(name):

@@ -1,14 +1,17 @@
 """What sessions of a task can do, whatever the runtime: continue text, answer it, write another one for it."""
+import dataclasses
 import functools
 
 import numpy as np
 
+from kzoo.export.checked_decoder import CheckedDecoder
 from kzoo.export.session import Session
+from kzoo.export.session_inputs import check_inputs
+from kzoo.export.signature import Signature
 from kzoo.export.signature_tables import REWRITING
 from kzoo.tasks.answering import TextModel
 from kzoo.tasks.answers import ANSWERS
 from kzoo.tasks.answers import answer as answer_texts
-from kzoo.tasks.generate import TokenDecoder
 from kzoo.tasks.generate import generate as generate_tokens
 from kzoo.tasks.seq2seq import BATCH_TOKENS, SourceReader, generate_targets
 
@@ -33,10 +36,10 @@ class AnsweringSession(Session):
         return self.settings.get("labels")
 
 
-class TextGenerationSession(Session, TokenDecoder):
+class TextGenerationSession(Session, CheckedDecoder):
     """A session that continues text: it is what the generate loop drives.
 
-    A session gives `prefill`, `decode` and `reorder`; see `kzoo.tasks.generate.TokenDecoder`.
+    A session gives `_prefill`, `_decode` and `_reorder`; see `kzoo.export.checked_decoder.CheckedDecoder`.
     """
 
     @property
@@ -66,6 +69,17 @@ class Seq2SeqSession(Session, SourceReader):
         self.max_sequence_length = self.sizes["max_sequence_length"] or None
         self.decoder_start_id, self.eos_id, self.generation_defaults = (
             self.settings[name] for name in ("decoder_start_id", "eos_id", "generation_defaults"))
+        rows = tuple(dataclasses.replace(row, optional=False) for row in self.signatures["forward"].inputs[:2])
+        self._sources = Signature("read", "read", rows, ())
+
+    def read(self, token_ids, padding_mask):
+        """See `SourceReader`. Raises: ValueError naming the argument that does not fit."""
+        given = {"encoder_token_ids": token_ids, "encoder_padding_mask": padding_mask}
+        arrays = check_inputs(self._sources, given, self.sizes)
+        return self._read(arrays["encoder_token_ids"], arrays["encoder_padding_mask"])
+
+    def _read(self, token_ids, padding_mask):
+        raise NotImplementedError(f"{type(self).__name__} must define `_read`.")
 
     def generate(self, inputs, stream=None, truncate=False, batch_tokens=BATCH_TOKENS, **options):
         """A target for each source; see `kzoo.tasks.seq2seq.generate_targets` for inputs and options."""
@@ -91,24 +105,25 @@ class GrowingSeq2SeqSession(Seq2SeqSession):
         """A value of the runtime with these rows of another one; rows may repeat or be missing."""
         raise NotImplementedError(f"{type(self).__name__} must define `_take_rows`.")
 
-    def read(self, token_ids, padding_mask):
+    def _read(self, token_ids, padding_mask):
         feeds = {"encoder_token_ids": token_ids, "encoder_padding_mask": padding_mask}
         return _GrowingTargets(self, padding_mask, self._call_native("encode", feeds))
 
 
-class _GrowingTargets(TokenDecoder):
+class _GrowingTargets(CheckedDecoder):
     """Continues the targets of certain sources. Its state is what `decode` takes besides the tokens."""
 
     def __init__(self, session, padding_mask, encoded):
         self.vocabulary_size, self.max_sequence_length = session.vocabulary_size, session.max_sequence_length
         self._session, self._padding_mask, self._encoded = session, padding_mask, encoded
+        self.num_rows = len(padding_mask)
 
-    def prefill(self, token_ids, padding_mask, max_new_tokens):
+    def _prefill(self, token_ids, padding_mask, max_new_tokens):
         feeds = {"encoder_padding_mask": self._padding_mask, "decoder_token_ids": token_ids}
         outputs = self._session._call_native("prefill", {**feeds, **self._encoded})
         return self._logits(outputs), {"encoder_padding_mask": self._padding_mask, **outputs}
 
-    def decode(self, token_ids, state):
+    def _decode(self, token_ids, state):
         outputs = self._session._call_native(
             "decode", {"decoder_token_ids": np.asarray(token_ids, "int32")[:, None], **state})
         return self._logits(outputs), {**state, **outputs}
@@ -116,7 +131,7 @@ class _GrowingTargets(TokenDecoder):
     def _logits(self, outputs):
         return self._session._to_numpy(outputs.pop("logits"))[:, -1]
 
-    def reorder(self, state, rows):
+    def _reorder(self, state, rows):
         rows, mask = np.asarray(rows), state["encoder_padding_mask"]
         if np.array_equal(rows, np.arange(len(mask))):
             return state

@@ -1,13 +1,14 @@
 """TFLite files in the LiteRT interpreter; neither TensorFlow nor Keras is needed."""
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+from kzoo.export.checked_decoder import CheckedDecoder
 from kzoo.export.session import Session, check_threads
 from kzoo.export.signatures import forward_lengths, prefill_lengths
 from kzoo.export.task_sessions import AnsweringSession, Seq2SeqSession, TextGenerationSession, sessions
-from kzoo.tasks.generate import TokenDecoder
 
 
 class _Row(NamedTuple):
@@ -87,10 +88,13 @@ class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
         # The file is of fixed length, also where the model is not.
         super().__init__(path, sizes={**sizes, "max_sequence_length": sizes["static_length"]}, **options)
         self._buckets = forward_lengths(self.max_sequence_length)
-        self._empty = {row.name: np.zeros(row.shape, row.dtype) for row in self.signatures["decode"].inputs
-                       if row.name.startswith("cache_")}
 
-    def read(self, token_ids, padding_mask):
+    @functools.cached_property
+    def _empty(self):  # made when the file is known to have these sizes
+        return {row.name: np.zeros(row.shape, row.dtype) for row in self.signatures["decode"].inputs
+                if row.name.startswith("cache_")}
+
+    def _read(self, token_ids, padding_mask):
         return _Targets(self, [self.read_source(ids, mask) for ids, mask in zip(token_ids, padding_mask, strict=True)])
 
     def read_source(self, token_ids, padding_mask):
@@ -126,25 +130,25 @@ class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
         return {"logits": logits}
 
 
-class _Targets(TokenDecoder):
+class _Targets(CheckedDecoder):
     """Continues the targets of certain sources; the state is a list of (source, row)."""
 
     def __init__(self, session, sources):
         self.vocabulary_size, self.max_sequence_length = session.vocabulary_size, session.max_sequence_length
-        self._session, self._sources = session, sources
+        self._session, self._sources, self.num_rows = session, sources, len(sources)
 
-    def prefill(self, token_ids, padding_mask, max_new_tokens):
+    def _prefill(self, token_ids, padding_mask, max_new_tokens):
         state = [(source, self._session.begin()) for source in self._sources]
         for column in np.asarray(token_ids).T:
-            logits, state = self.decode(column, state)
+            logits, state = self._decode(column, state)
         return logits, state
 
-    def decode(self, token_ids, state):
+    def _decode(self, token_ids, state):
         steps = [self._session.step(each, *row) for each, row in zip(token_ids, state, strict=True)]
         return np.stack([logits for logits, _ in steps]), [
             (source, row) for (_, row), (source, _) in zip(steps, state, strict=True)]
 
-    def reorder(self, state, rows):
+    def _reorder(self, state, rows):
         return [state[int(row)] for row in rows]
 
 
@@ -198,7 +202,7 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
             row = _Row(cache, row.position + len(piece))
         return row
 
-    def prefill(self, token_ids, padding_mask, max_new_tokens):
+    def _prefill(self, token_ids, padding_mask, max_new_tokens):
         results = []
         for ids, real in zip(np.asarray(token_ids), np.asarray(padding_mask, bool), strict=True):
             ids = ids[real]
@@ -207,12 +211,12 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
         logits, rows = zip(*results, strict=True)
         return np.stack(logits), rows
 
-    def decode(self, token_ids, state):
+    def _decode(self, token_ids, state):
         logits, rows = zip(*(self._decode_row(each, row) for each, row in zip(token_ids, state, strict=True)),
                            strict=True)
         return np.stack(logits), rows
 
-    def reorder(self, state, rows):
+    def _reorder(self, state, rows):
         return tuple(state[int(row)] for row in rows)  # a step makes new arrays, so rows may share theirs
 
 

@@ -6,14 +6,19 @@ spread is what it is measured against.)
 """
 import dataclasses
 import math
+import pathlib
+import tempfile
 
 import numpy as np
 
 from kzoo.errors import unknown
-from kzoo.export.artifact import GOLDEN, PATHS, read_bundle
+from kzoo.export.artifact import GOLDEN, PATHS, read_bundle, stray_problem
 from kzoo.export.audit import audit
-from kzoo.export.golden import decoder_of, load_golden, record_golden, steps_of
+from kzoo.export.golden import check_golden, decoder_of, load_golden, record_golden, save_golden, steps_of
+from kzoo.export.process import run_worker
 from kzoo.export.session import first_line, open_session
+
+TIMEOUT = 3600.0  # seconds for one artifact; a damaged file may keep its runtime busy for ever
 
 # Variant -> largest error of logits relative to their spread, and whether greedy tokens must be equal.
 TOLERANCES = {
@@ -43,13 +48,17 @@ class Report:
         return [row for row in self.rows if row["passed"] is False]
 
 
-def verify(bundle, model=None, runtimes=None, variants=None):
+def verify(bundle, model=None, runtimes=None, variants=None, timeout=TIMEOUT):
     """Open every artifact of a bundle in its own runtime and compare it with the model.
+
+    Each runs in a process of its own: what a hostile file makes of its runtime, a crash or a wait without end, is a
+    failed row.
 
     Args:
         bundle: the folder.
         model: the live model to compare with; None replays the answers it gave when the bundle was written.
         runtimes, variants: only these; None means all.
+        timeout: seconds that the checks of one artifact may take.
 
     Returns: a `Report`. A runtime that is not installed has one row that says so and passed = None.
     Raises: FileNotFoundError or ValueError if the folder is no sound bundle.
@@ -59,32 +68,52 @@ def verify(bundle, model=None, runtimes=None, variants=None):
         for name in names or ():
             if name not in known:
                 raise ValueError(unknown(kind, name, known))
-    rows = check_bundle_files(bundle)
-    if model is None:
-        if GOLDEN not in bundle.files:
-            raise ValueError(f"{bundle.folder} has no {GOLDEN}; pass the live model as `model`.")
-        bundle.check_files([GOLDEN])
-        golden = load_golden(bundle.folder / GOLDEN)
-    else:
-        from kzoo.export.keras_session import live_session
-
-        golden = record_golden(live_session(model))
-    broken = {row["note"].split(" ", 1)[0] for row in rows if row["passed"] is False}
-    for artifact in bundle.artifacts:
-        if (runtimes and artifact.runtime not in runtimes) or (variants and artifact.variant not in variants):
-            continue
-        if broken & {str(bundle.folder / path) for path in artifact.files}:
-            continue  # damaged on the disk: it is not opened
-        rows += verify_artifact(bundle, artifact, golden)
+    rows, broken = check_bundle_files(bundle)
+    with tempfile.TemporaryDirectory(prefix="kzoo-verify-") as work:
+        golden = _golden_file(bundle, model, pathlib.Path(work))
+        for artifact in bundle.artifacts:
+            if (runtimes and artifact.runtime not in runtimes) or (variants and artifact.variant not in variants):
+                continue
+            if broken & {*bundle.shared_files(), *artifact.files, *bundle.strays([artifact])}:
+                rows.append(_row(artifact.name, "opens", None, None, None, "not checked: its files are damaged"))
+            else:
+                rows += _verify_apart(bundle, artifact, golden, pathlib.Path(work, "worker"), timeout)
     return Report(rows)
 
 
+def _golden_file(bundle, model, work):
+    """Where the answers are that artifacts are compared with: those in the bundle, or the live model's."""
+    if model is not None:
+        from kzoo.export.keras_session import live_session
+
+        save_golden(work / GOLDEN, record_golden(live_session(model)))
+        return work / GOLDEN
+    if GOLDEN not in bundle.files:
+        raise ValueError(f"{bundle.folder} has no {GOLDEN}; pass the live model as `model`.")
+    bundle.check_files([GOLDEN])
+    place = bundle.folder.resolve() / GOLDEN
+    check_golden(load_golden(place), bundle.task, bundle.sizes, place)
+    return place
+
+
 def check_bundle_files(bundle):
-    """Rows on sizes and hashes: one for each damaged file, or one for all."""
-    problems = [problem for problem in map(bundle.file_problem, bundle.files) if problem]
+    """(rows, paths) on sizes and hashes: a row for each file that is not as the manifest says, or one for all."""
+    found = {path: bundle.file_problem(path) for path in bundle.files}
+    found.update((path, stray_problem(path)) for path in bundle.strays())
+    problems = {path: problem for path, problem in found.items() if problem}
     if not problems:
-        return [_row("bundle", "files", len(bundle.files), None, True, "sizes and hashes are the manifest's")]
-    return [_row("bundle", "files", None, None, False, problem) for problem in problems]
+        return [_row("bundle", "files", len(bundle.files), None, True, "sizes and hashes are the manifest's")], set()
+    return [_row("bundle", "files", None, None, False, problem) for problem in problems.values()], set(problems)
+
+
+def _verify_apart(bundle, artifact, golden, work, timeout):
+    """The rows of `verify_artifact`, from a process of its own."""
+    try:
+        return run_worker(f"verifying {artifact.name}", work, timeout, command="check", artifact=artifact.spec(),
+                          manifest=bundle.manifest, bundle=str(bundle.folder.resolve()), golden=str(golden),
+                          timed=False)["rows"]
+    except Exception as error:  # a crash, memory that ran out: whatever became of the process is said in its row
+        return [_row(artifact.name, "opens and answers", None, None, False, " ".join(str(error).split())[:500])]
 
 
 def verify_artifact(bundle, artifact, golden):
@@ -150,6 +179,8 @@ def compare(golden, session, name=None):
             rows.append(_row(name, check, *function()))
         except Exception as error:  # an artifact that breaks in use has failed, whatever the runtime raises
             rows.append(_row(name, check, None, None, False, f"{type(error).__name__}: {first_line(error)}"))
+        if not rows[0]["passed"]:
+            break  # it does not take what the other checks would give it
     return rows
 
 

@@ -5,10 +5,14 @@
 reads what to do from SPEC.json and writes the result to the file that it names.
 """
 import contextlib
+import ctypes
 import importlib
 import json
+import os
 import pathlib
+import signal
 import sys
+import threading
 import time
 
 from kzoo.export.memory import peak_memory, watch
@@ -44,8 +48,8 @@ def convert(spec):
 
 
 def check(spec):
-    """Compare one artifact with the recorded answers, audit and time it; returns rows, speeds and what to record."""
-    from kzoo.export.artifact import GOLDEN, Artifact, Bundle
+    """Compare one artifact with recorded answers and audit it; where asked for, time it and watch its memory."""
+    from kzoo.export.artifact import Artifact, Bundle
     from kzoo.export.golden import load_golden
     from kzoo.export.latency import measure
     from kzoo.export.quality import Reference, check_quality
@@ -54,7 +58,7 @@ def check(spec):
 
     artifact = Artifact(**spec["artifact"])
     bundle = Bundle(pathlib.Path(spec["bundle"]), spec["manifest"], {}, (artifact,))
-    golden = load_golden(bundle.folder / GOLDEN)
+    golden = load_golden(pathlib.Path(spec["golden"]))
     with contextlib.suppress(ImportError):  # a runtime that is missing is told when the file is opened
         # Before memory is watched: a runtime's own code is no property of the artifact.
         importlib.import_module(RUNTIMES[artifact.runtime][0])
@@ -63,7 +67,7 @@ def check(spec):
         """As someone who opens the file for one text; comparisons, which call it in every way, come later."""
         session, rows = open_artifact(bundle, artifact)
         try:
-            return session, rows, measure(session) if session else {}
+            return session, rows, measure(session) if session and spec["timed"] else {}
         except Exception:  # the comparisons will say what is wrong
             return session, rows, {}
 
@@ -76,15 +80,29 @@ def check(spec):
         names = ("check", "value", "limit", "passed", "note")
         rows.append({"artifact": artifact.name,
                      **dict(zip(names, check_quality(session, Reference(**spec["quality"])), strict=True))})
-    for row in rows:
-        if row["passed"] is None:  # while exporting there is no such thing as a check that could not be run
-            row["passed"] = False
     passed = all(row["passed"] for row in rows)
-    return {"rows": rows, "latency": (latency or measure(session)) if passed else {},
+    return {"rows": rows, "latency": (latency or measure(session)) if passed and spec["timed"] else {},
             "record": {**record, "memory": memory}}
+
+
+def end_with_the_parent():
+    """End this process when the one that started it does, which would leave nobody to read the result or to clean up.
+
+    The parent holds the other end of the standard input.
+    """
+    def wait():
+        while os.read(0, 4096):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+    if sys.platform == "linux":  # at once, also from within a library that lets no thread of Python run
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 COMMANDS = {"convert": convert, "check": check}
 
 if __name__ == "__main__":
+    end_with_the_parent()
     sys.exit(main(sys.argv[1:]))

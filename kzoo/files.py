@@ -1,6 +1,7 @@
 """Writing so that nothing half-written stays behind, and reading with errors that name the file."""
 import contextlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -27,7 +28,6 @@ def atomic_folder(target, overwrite=False):
     if target.is_symlink():
         target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    sweep_leftovers(target)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
         with _held(work):
@@ -40,8 +40,14 @@ def atomic_folder(target, overwrite=False):
 
 
 def check_target(target, overwrite=False):
-    """Refuse an output folder that exists or cannot be written, before work is spent on it."""
+    """Refuse an output folder that exists or cannot be written, before work is spent on it.
+
+    What killed processes left there is cleaned up first: it may be the folder itself, moved aside.
+    """
     target = pathlib.Path(target)
+    place = target.resolve() if target.is_symlink() else target
+    if os.access(place.parent, os.W_OK | os.X_OK):
+        sweep_leftovers(place)
     if target.is_symlink() or target.exists():
         if not overwrite:
             raise FileExistsError(f"{target} already exists. Choose another folder, or pass overwrite=True "
@@ -67,7 +73,7 @@ def sweep_leftovers(target):
     target = pathlib.Path(target)
     for leftover in sorted(target.parent.glob(f".{_escape(target.name)}.*.old")):
         if not _is_held(leftover):
-            if target.exists():
+            if target.exists() or not any(leftover.iterdir()):  # empty: killed before anything was moved aside
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 os.replace(leftover, target)
@@ -101,23 +107,51 @@ def write_atomic(path, data):
 
 def write_json(path, value):
     """`value` as indented JSON, written atomically."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, json_text(value))
 
 
-def read_json(path, kind=dict):
+def json_text(value):
+    """`value` as indented JSON, as files hold it."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_json(path, kind=dict, strict=False):
     """The JSON object in a file, or the list where `kind` is list.
+
+    Args:
+        path: the file.
+        kind: dict or list.
+        strict: refuse what readers do not agree on: a name given twice, a number that is not finite.
 
     Raises: ValueError naming the file if it holds anything else.
     """
     path = pathlib.Path(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, object_pairs_hook=without_repeats, parse_constant=_finite,
+                           parse_float=_finite) if strict else json.loads(text)
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number or a nesting without end
         raise ValueError(f"{path} is not valid JSON ({error}). The file is damaged or not what it should "
                          "be.") from error
     if not isinstance(value, kind):
         raise ValueError(f"{path} must hold a JSON {'object' if kind is dict else 'list'}. "
                          f"Received: {type(value).__name__}.")
+    return value
+
+
+def without_repeats(pairs):
+    """The dict of (name, value) pairs, as a hook for `json`; ValueError for a name that is there twice."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen = set()
+        raise ValueError(f"{next(name for name, _ in pairs if name in seen or seen.add(name))!r:.80} is there twice")
+    return result
+
+
+def _finite(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a finite number")
     return value
 
 
@@ -135,8 +169,10 @@ def _swap_in(work, target):
         except BaseException:
             os.replace(old, target)
             raise
+        gone = old.with_suffix(".partial")  # from here on it is not put back, also if half of it is gone
+        os.replace(old, gone)
     _flush(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 @contextlib.contextmanager

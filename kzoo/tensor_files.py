@@ -8,7 +8,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from kzoo.files import read_json
+from kzoo.files import read_json, without_repeats
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -108,20 +108,12 @@ def _read_header(path):
             pass
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+            header = json.loads(file.read(length), object_pairs_hook=without_repeats)
     except Exception as error:  # the library has one exception for damage, and others for reading
         raise ValueError(f"{path} is not a sound safetensors file ({error}).") from error
     header.pop("__metadata__", None)
     return {name: StoredTensor(path, row["dtype"], tuple(row["shape"]), 8 + length + row["data_offsets"][0])
             for name, row in header.items()}
-
-
-def _without_repeats(pairs):
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return result
 
 
 def _weight_map(folder):

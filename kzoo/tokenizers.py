@@ -14,6 +14,9 @@ from kzoo import files
 
 KINDS = ("character", "byte-bpe", "wordpiece", "sentencepiece")
 
+FILES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")  # or a SentencePiece model, *.model
+SETTINGS = ("special_tokens_map.json", "tokenizer_config.json", "added_tokens.json")
+
 # What a token may stand for; each is also a `<role>_token` of tokenizer_config.json.
 ROLES = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")
 
@@ -37,9 +40,14 @@ def load_tokenizer(path):
 
 def find_tokenizer(folder):
     """Whether a folder holds a file that `load_tokenizer` would read; it may still be damaged."""
+    return any(path.name in FILES or path.suffix == ".model" for path in tokenizer_files(folder))
+
+
+def tokenizer_files(folder):
+    """The files in a folder that `load_tokenizer` reads or looks for."""
     folder = pathlib.Path(folder)
-    names = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")
-    return any((folder / name).is_file() for name in names) or any(folder.glob("*.model"))
+    return [path for path in [*(folder / name for name in (*FILES, *SETTINGS)), *folder.glob("*.model")]
+            if path.is_file()]
 
 
 def train_tokenizer(kind, texts, vocabulary_size=None):

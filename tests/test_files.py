@@ -2,6 +2,7 @@
 import errno
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,3 +260,38 @@ for i in range(20):
     assert writer.returncode == 0
     assert contents(tmp_path) == ["run", "run/a", "run/b"]
     assert all(text.isdigit() for pair in pairs for text in pair)  # never an empty or half-written file
+
+
+def test_a_folder_that_was_moved_aside_is_not_replaced_unasked(tmp_path):
+    make(tmp_path / "run", "old")
+    (tmp_path / "run").rename(tmp_path / ".run.x.old")  # as a process leaves it that is killed between the renames
+    with pytest.raises(FileExistsError, match="run already exists"):
+        check_target(tmp_path / "run")
+    assert (tmp_path / "run" / "inner" / "file.txt").read_text() == "old"
+
+
+def test_a_folder_that_was_replaced_does_not_come_back(tmp_path):
+    (tmp_path / ".run.x.old").mkdir()  # killed before anything was moved aside
+    check_target(tmp_path / "run")
+    assert contents(tmp_path) == []
+    make(tmp_path / "run", "old")
+    killed_in(f"""
+import time, shutil
+from kzoo import files
+shutil.rmtree = lambda *arguments, **options: (print("ready", flush=True), time.sleep(60))
+with files.atomic_folder({str(tmp_path / 'run')!r}, overwrite=True) as work:
+    (work / "file.txt").write_text("new")
+""")
+    shutil.rmtree(tmp_path / "run")  # by its owner, before anything sweeps
+    sweep_leftovers(tmp_path / "run")
+    assert contents(tmp_path) == []
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ('{"a": 1, "b": {"c": 1, "c": 2}}', "'c' is there twice"), ('{"a": NaN}', "NaN is not a finite number"),
+    ('{"a": -Infinity}', "-Infinity is not a finite"), ('{"a": 1e999}', "1e999 is not a finite")])
+def test_what_readers_do_not_agree_on_is_refused_where_it_matters(tmp_path, text, message):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=f"a.json is not valid JSON.*{message}"):
+        read_json(tmp_path / "a.json", strict=True)
+    assert "a" in read_json(tmp_path / "a.json")

@@ -257,3 +257,12 @@ def test_several_models_in_a_folder_need_a_choice(folder):
     with pytest.raises(ValueError, match="several SentencePiece models .source.model, target.model.. Pass"):
         load_tokenizer(path)
     assert load_tokenizer(path / "target.model").kind == "sentencepiece"
+
+
+@pytest.mark.parametrize("depth", [100, 400, 10**6])
+def test_a_tokenizer_json_that_is_nested_without_end_is_refused(tmp_path, depth):
+    (tmp_path / "tokenizer.json").write_text(
+        '{"version": "1.0", "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "normalizer": '
+        + '{"type": "Sequence", "normalizers": [' * depth + "]}" * depth + "}")
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        load_tokenizer(tmp_path)

@@ -2,7 +2,7 @@
 import argparse
 
 from kzoo.cli.options import ABSENT, add_folder, add_json, comma_list, data_file, given, number, task
-from kzoo.cli.output import print_json, print_table
+from kzoo.cli.output import print_json, print_table, progress
 from kzoo.errors import CheckFailed, unknown
 
 
@@ -71,5 +71,8 @@ def verify(args):
     elif report.rows:
         names = list(report.rows[0])
         print_table(names, [[row.get(name) for name in names] for row in report.rows])
+    unchecked = list(dict.fromkeys(row["artifact"] for row in report.rows if row["passed"] is None))
+    if unchecked:
+        progress(f"Not checked here: {', '.join(unchecked)}. Their notes say why.")
     if not report.passed:
         raise CheckFailed(f"{args.bundle} failed verification.")

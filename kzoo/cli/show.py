@@ -96,6 +96,7 @@ def _describe_bundle(folder):
     from kzoo.export.artifact import read_bundle
 
     bundle = read_bundle(folder)
+    bundle.check_opening()  # the tokenizer is read
     rows = [{"runtime": artifact.runtime, "variant": artifact.variant, "file": artifact.file,
              "size": sum(bundle.files[name][0] for name in artifact.files),
              "verified": bool(artifact.verification.get("passed"))} for artifact in bundle.artifacts]

@@ -63,3 +63,13 @@ def test_verification_sets_the_status(monkeypatch, tmp_path, capsys, passed, sta
     assert f"onnx      logits  {'yes' if passed else 'NO'}" in capsys.readouterr().out
     assert main(["verify", str(tmp_path), "--json"]) == status
     assert json.loads(capsys.readouterr().out) == {"passed": passed, "rows": rows}
+
+
+def test_what_could_not_be_checked_is_said(monkeypatch, tmp_path, capsys):
+    rows = verified(monkeypatch, True)
+    assert main(["verify", str(tmp_path)]) == 0
+    assert capsys.readouterr().err == ""
+    rows += [{"artifact": "tflite int8", "check": "opens", "passed": None}] * 2
+    assert main(["verify", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == "Not checked here: tflite int8. Their notes say why.\n" and "tflite int8  opens   -" in out

@@ -1,8 +1,11 @@
 """The command as a whole: exit statuses, and errors of one or two lines."""
 import errno
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import pytest
@@ -99,3 +102,30 @@ def test_bad_usage_of_a_real_process_is_2():
     done = subprocess.run([sys.executable, "-m", "kzoo", "trian"], cwd=CHECKOUT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert lines(done.stderr)[0].startswith("kzoo: Unknown command 'trian'. Did you mean 'train'?")
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_process_that_is_told_to_end_cleans_up(run_list, capsys, name, status):
+    cleaned = []
+
+    def command(args):
+        try:
+            os.kill(os.getpid(), getattr(signal, name))
+            time.sleep(60)
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(getattr(signal, name))
+    assert run_list(command) == status and cleaned
+    assert capsys.readouterr().err == f"kzoo: ended by {name}\n"
+    assert signal.getsignal(getattr(signal, name)) is before
+
+
+def test_a_signal_that_a_program_handles_stays_its_own(run_list, monkeypatch):
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *arguments: received.append(arguments))
+    try:
+        assert run_list(lambda args: os.kill(os.getpid(), signal.SIGTERM)) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(received) == 1

@@ -32,11 +32,16 @@ def model(redrawn):
 
 
 @pytest.fixture(scope="session")
-def export_here():
-    """`export` without processes of its own, each of which costs seconds to start; `exported` has them."""
-    def run_here(what, work, **spec):
+def run_here():
+    """`run_worker` without a process."""
+    def run_here(what, work, timeout=None, **spec):
         return {**worker.COMMANDS[spec["command"]](spec), "seconds": 0.5, "peak_memory": 7}
+    return run_here
 
+
+@pytest.fixture(scope="session")
+def export_here(run_here):
+    """`export` without processes of its own, each of which costs seconds to start; `exported` has them."""
     def export_here(model, folder, **options):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(exporter, "run_worker", run_here)

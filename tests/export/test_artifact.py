@@ -1,12 +1,14 @@
 """Manifests and files: sound ones open, damaged and hostile ones are refused by name."""
 import json
+import math
 import os
 
 import pytest
 
 from kzoo.export import open_bundle, read_bundle
 from kzoo.export.artifact import list_files, main_file, sha256_of
-from kzoo.export.signature_tables import SIZES as TABLE_SIZES
+from kzoo.export.manifest import write_manifest
+from kzoo.export.signatures import signatures
 
 SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 17}
 
@@ -22,17 +24,19 @@ def make_bundle(folder, **changes):
         "files": [{"path": name, "size": size, "sha256": digest}
                   for name, (size, digest) in list_files(folder).items()],
         "artifacts": [{"runtime": "onnx", "variant": variant, "file": main_file("onnx", variant),
-                       "files": [main_file("onnx", variant)], "signatures": {}, "verification": {"passed": True}}
+                       "files": [main_file("onnx", variant)], "verified": True, "verification": {"passed": True},
+                       "signatures": {"decode": signatures("text-generation", "onnx", SIZES)["decode"].to_dict()}}
                       for variant in ("none", "int8")],
         **changes}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)
     return folder
 
 
 def edited(folder, edit):
+    """With a manifest that somebody changed who knows how to seal it."""
     manifest = json.loads((folder / "manifest.json").read_text())
     edit(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)
     return folder
 
 
@@ -81,13 +85,63 @@ def test_a_link_out_of_the_bundle_is_refused(tmp_path):
         open_bundle(folder, "onnx")
 
 
+def test_a_folder_that_is_a_link_out_of_the_bundle_is_refused(tmp_path):
+    folder = make_bundle(tmp_path / "bundle")
+    (folder / "onnx").rename(tmp_path / "elsewhere")
+    (folder / "onnx").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(ValueError, match="model.onnx is a link that leaves the bundle"):
+        open_bundle(folder, "onnx")
+
+
+def test_a_name_that_no_system_takes_is_a_missing_file(tmp_path):
+    folder = make_bundle(tmp_path)
+    edited(folder, lambda manifest: manifest["files"].append(
+        {"path": "/".join(["x" * 200] * 20), "size": 1, "sha256": "0" * 64}))
+    bundle = read_bundle(folder)
+    assert "is missing" in bundle.file_problem(list(bundle.files)[-1])
+
+
+def test_a_pipe_in_the_place_of_a_file_is_no_wait_without_end(tmp_path):
+    folder = make_bundle(tmp_path)
+    (folder / "onnx/model.onnx").unlink()
+    os.mkfifo(folder / "onnx/model.onnx")
+    with pytest.raises(ValueError, match="model.onnx is missing"):
+        open_bundle(folder, "onnx")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "spiece.model", "added_tokens.json"])
+def test_a_file_that_would_be_read_unlisted_is_refused(tmp_path, name):
+    (make_bundle(tmp_path) / name).write_text("{}")
+    with pytest.raises(ValueError, match=f"{name} is not listed by the manifest"):
+        open_bundle(tmp_path, "onnx")
+
+
+def test_what_nobody_reads_may_lie_in_a_bundle(tmp_path):
+    folder = make_bundle(tmp_path)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "onnx" / "notes.md").write_text("mine")
+    with pytest.raises(ValueError, match="does not open"):  # the model file is none, but it was asked
+        open_bundle(folder, "onnx")
+
+
+def test_a_file_among_those_of_a_folder_is_refused(bundle):
+    for name, runtime in (("saved_model/1/saved_model.cpb", "savedmodel"), ("keras/vocab.json", "keras")):
+        (bundle / name).write_text("{}")
+        with pytest.raises(ValueError, match=f"{name} is not listed by the manifest"):
+            open_bundle(bundle, runtime)
+    open_bundle(bundle, "onnx")  # which does not read them
+
+
 @pytest.mark.parametrize("path", ["/etc/passwd", "../secret", "onnx/../../secret", "C:/secret", "onnx\\model.onnx", ".",
-                                  "onnx//model.onnx", "./model.onnx", "a\0b"])
+                                  "onnx//model.onnx", "./model.onnx", "a\0b", "a\nb", "\ud800", "C:model.onnx",
+                                  "\\\\server\\share", "onnx/.."])
 def test_a_path_out_of_the_bundle_is_refused(tmp_path, path):
-    def edit(manifest):
-        manifest["files"][0]["path"] = path
+    folder = make_bundle(tmp_path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][0]["path"] = path
+    (folder / "manifest.json").write_text(json.dumps(manifest))  # unsealed: fields are looked at first
     with pytest.raises(ValueError, match="relative path inside the bundle"):
-        read_bundle(edited(make_bundle(tmp_path), edit))
+        read_bundle(folder)
 
 
 def set_field(*keys, value):
@@ -102,9 +156,21 @@ def set_field(*keys, value):
 @pytest.mark.parametrize(("edit", "message"), [
     (set_field("format", value=2), "format 2"),
     (set_field("format", value=True), "`format` must be of type int, found bool"),
+    (set_field("extra", value=1), "Unknown field 'extra'"),
+    (set_field("kzoo", value=1), "`kzoo` must be of type str, found int"),
+    (set_field("config", value=[]), "`config` must be of type dict, found list"),
     (set_field("task", value="singing"), "Unknown task"),
     (set_field("sizes", value=[]), "`sizes` must be of type dict"),
-    (set_field("sizes", "num_layers", value=10**20), "`num_layers` must be from 1"),
+    (set_field("sizes", "num_layers", value=10**9), "`num_layers` must be from 1 to 10000, found 1000000000"),
+    (set_field("sizes", "num_layers", value=10**4000), "`num_layers` must be from 1 to 10000, found 1000"),
+    (set_field("sizes", "num_layers", value=-1), "`num_layers` must be from 1"),
+    (set_field("sizes", "num_layers", value=True), "`num_layers` must be of type int, found bool"),
+    (set_field("sizes", "num_layers", value="2"), "`num_layers` must be of type int, found str"),
+    (set_field("sizes", "num_layers", value=None), "`num_layers` must be of type int, found NoneType"),
+    (set_field("sizes", "num_layers", value=math.nan), "NaN is not a finite number"),
+    (set_field("sizes", "num_layers", value=math.inf), "Infinity is not a finite number"),
+    (set_field("sizes", "vocabulary_size", value=2**31), "`vocabulary_size` must be from 1 to 2147483647"),
+    (set_field("sizes", "num_labels", value=2), "Unknown field 'num_labels'"),
     (set_field("sizes", "head_dim", value=0), "`head_dim` must be from 1"),
     (set_field("sizes", "max_sequence_length", value=0), "`max_sequence_length` must be from 1"),
     (set_field("sizes", "head_dim", value=2.5), "`head_dim` must be of type int, found float"),
@@ -112,29 +178,67 @@ def set_field(*keys, value):
     (set_field("files", 0, value="config.json"), "expected an object"),
     (set_field("files", 0, "size", value=-1), "`size` must be from 0"),
     (set_field("files", 0, "size", value=2**60), "`size` must be from 0"),
-    (set_field("files", 0, "sha256", value="z" * 64), "not 64 hexadecimal digits"),
+    (set_field("files", 0, "sha256", value="z" * 64), "`sha256` must be 64 hexadecimal digits"),
+    (set_field("files", 0, "sha256", value="A" * 64), "`sha256` must be 64 hexadecimal digits"),
+    (set_field("files", 0, "mode", value=7), "Unknown field 'mode'"),
+    (set_field("files", 0, "path", value="x" * 300), "a name of more than 255 bytes"),
     (set_field("files", 1, "path", value="README.md"), "twice"),
     (set_field("artifacts", 0, "runtime", value="onxx"), "Did you mean 'onnx'"),
     (set_field("artifacts", 0, "files", value=["other.onnx"]), "which `files` does not list"),
-    (set_field("artifacts", 0, "files", value=[3]), "which `files` does not list"),
+    (set_field("artifacts", 0, "files", value=[3]), "`files` must be a list of texts"),
+    (set_field("artifacts", 0, "seed", value=3), "Unknown field 'seed'"),
+    (set_field("artifacts", 0, "verification", "passed", value="yes"), "`passed` must be of type bool, found str"),
+    (set_field("artifacts", 0, "variant", value="../int8"), "`variant` must be a plain name"),
+    (set_field("artifacts", 0, "variant", value="fp16"), "must be 'onnx/model_fp16.onnx', found 'onnx/model.onnx'"),
+    (set_field("artifacts", 0, "file", value="onnx/model_int8.onnx"), "must be 'onnx/model.onnx', found"),
+    (set_field("artifacts", 0, "signatures", "decode", value=3), "`decode` must be of type dict"),
+    (set_field("artifacts", 0, "signatures", "decode", "file_name", value="x"), "`file_name` of the signature"),
+    (set_field("artifacts", 0, "signatures", "decode", "inputs", 0, "dtype", value="float64"),
+     "`inputs` of the signature 'decode' of 'onnx/model.onnx' must hold .*'int64'.*found .*'float64'"),
+    (set_field("artifacts", 0, "signatures", "decode", "outputs", 0, "shape", value=[1, 2, 2**31]),
+     "`outputs` of the signature 'decode'"),
+    (lambda manifest: manifest["artifacts"][0]["signatures"]["decode"]["inputs"].append({}),
+     "must hold None, found {}"),
     (set_field("artifacts", 0, "file", value="../model.onnx"), "relative path"),
     (set_field("artifacts", 0, "files", value=["config.json"]), "none of its own files"),
-    (set_field("artifacts", 1, "variant", value="none"), "lists one twice"),
-    (lambda manifest: manifest.pop("artifacts"), "`artifacts` is missing"),
+    (lambda manifest: manifest["artifacts"].append(manifest["artifacts"][0]), "lists one twice"),
+    *((lambda manifest, name=name: manifest.pop(name), f"`{name}` is missing")
+      for name in ("format", "task", "sizes", "settings", "files", "artifacts")),
+    *((lambda manifest, name=name: manifest["artifacts"][0].pop(name), f"`{name}` is missing")
+      for name in ("runtime", "variant", "file", "files", "signatures", "verification")),
+    *((lambda manifest, name=name: manifest["sizes"].pop(name), f"`{name}` is missing") for name in SIZES),
+    *((lambda manifest, name=name: manifest["files"][0].pop(name), f"`{name}` is missing")
+      for name in ("path", "size", "sha256")),
 ])
 def test_a_hostile_manifest_is_refused(tmp_path, edit, message):
     folder = make_bundle(tmp_path)
     read_bundle(folder)  # sound before
     with pytest.raises(ValueError, match=message) as error:
         read_bundle(edited(folder, edit))
+    assert "manifest.json" in str(error.value) and len(str(error.value)) < 1000
+
+
+TRANSLATOR = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "hidden_dim": 15, "vocabulary_size": 7,
+              "source_vocabulary_size": 11, "max_sequence_length": 0, "static_length": 13}
+
+
+@pytest.mark.parametrize(("edit", "message"), [
+    (set_field("settings", "decoder_start_id", value=7), "`decoder_start_id` must be from 0 to 6, found 7"),
+    (set_field("settings", "decoder_start_id", value="0"), "`decoder_start_id` must be of type int, found str"),
+    (set_field("settings", "eos_id", value=-1), "`eos_id` must be from 0 to 10"),
+    (set_field("settings", "generation_defaults", value={"num_beams": 0}), "`generation_defaults`: `num_beams`"),
+    (set_field("settings", "generation_defaults", value={"beams": 3}), "`generation_defaults`: Unknown"),
+    (set_field("settings", "generation_defaults", value={"top_p": "x"}), "`generation_defaults`: `top_p`"),
+    (lambda manifest: manifest["settings"].pop("eos_id"), "`eos_id` is missing"),
+    (set_field("sizes", "static_length", value=0), "`static_length` must be from 1"),
+])
+def test_settings_that_a_translator_cannot_have_are_refused(tmp_path, edit, message):
+    settings = {"decoder_start_id": 0, "eos_id": 1, "generation_defaults": {"eos_token_id": 1, "suppress_tokens": [0]}}
+    folder = make_bundle(tmp_path, task="translation", sizes=TRANSLATOR, settings=settings, artifacts=[])
+    assert read_bundle(folder).sizes["max_sequence_length"] == 0  # no limit
+    with pytest.raises(ValueError, match=message) as error:
+        read_bundle(edited(folder, edit))
     assert "manifest.json" in str(error.value)
-
-
-def test_a_translator_may_have_no_longest_length(tmp_path):
-    sizes = {**dict.fromkeys(TABLE_SIZES["translation"], 3), "max_sequence_length": 0}
-    assert read_bundle(make_bundle(tmp_path, task="translation", sizes=sizes)).sizes["max_sequence_length"] == 0
-    with pytest.raises(ValueError, match="`static_length` must be from 1"):
-        read_bundle(edited(tmp_path, set_field("sizes", "static_length", value=0)))
 
 
 def test_what_is_no_manifest_is_refused(tmp_path):
@@ -151,7 +255,15 @@ def test_what_is_no_manifest_is_refused(tmp_path):
 
 def test_sizes_that_are_not_those_of_the_file_are_refused(bundle):
     open_bundle(bundle, "tflite")
+    with pytest.raises(ValueError, match="of the signature 'prefill' of 'saved_model/1' must hold"):
+        open_bundle(edited(bundle, set_field("sizes", "head_dim", value=2**31 - 1)), "tflite")
+
+    def forget(manifest):  # the manifest alone then holds no contradiction
+        for row in manifest["artifacts"]:
+            row["signatures"] = {}
+
     for size, found in (("head_dim", 5), ("max_sequence_length", 53)):
+        edited(bundle, forget)
         folder = edited(bundle, set_field("sizes", size, value=2**31 - 1))
         for runtime in ("onnx", "tflite") if size == "head_dim" else ("tflite",):
             with pytest.raises(ValueError, match="not what the manifest describes"):

@@ -7,6 +7,7 @@ import pytest
 import kzoo
 from kzoo.cli import main
 from kzoo.export import open_bundle, verify
+from kzoo.export.manifest import write_manifest
 
 TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"]
 SIZES = {"num_layers": 1, "num_heads": 3, "hidden_dim": 18, "intermediate_dim": 17, "max_sequence_length": 41}
@@ -84,6 +85,6 @@ def test_labels_that_do_not_fit_are_refused(classifier, tmp_path, labels):
     folder = shutil.copytree(classifier[1], tmp_path / "bundle")
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["settings"] = {} if labels is None else {"labels": labels}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)
     with pytest.raises(ValueError, match="`labels`"):
         open_bundle(folder)

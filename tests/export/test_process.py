@@ -2,11 +2,16 @@
 import json
 import os
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from kzoo.errors import CheckFailed
 from kzoo.export.process import run_worker
+from kzoo.files import atomic_folder
 
 
 def test_an_error_of_the_input_is_passed_on(tmp_path):
@@ -62,3 +67,99 @@ def test_an_error_of_the_system_keeps_its_number(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left on device: 'model.onnx'") as error:
         run_worker("converting", tmp_path / "work", command="check")
     assert error.value.errno == 28
+
+
+def test_a_worker_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import time\nprint('busy', flush=True)\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(CheckFailed, match="process verifying x was not done after 0.5 seconds and was ended"):
+        run_worker("verifying x", tmp_path / "work", timeout=0.5, command="check")
+
+
+def test_what_libraries_write_by_the_way_goes_with_the_rest(tmp_path, monkeypatch):
+    code = "import os, tempfile; print(tempfile.gettempdir(), flush=True); os._exit(3)"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(CheckFailed, match=f"Its last lines:\n{tmp_path / 'work' / 'tmp'}$"):
+        run_worker("converting", tmp_path / "work", command="check")
+
+
+# An export whose worker reads recorded answers from a pipe that nobody fills.
+EXPORT = """
+import os, subprocess, sys
+from kzoo.export import process
+from kzoo.files import atomic_folder
+
+def start(command, **options):
+    return popen([command[0], "-c", "import sys; from kzoo.export import worker; worker.main(sys.argv[1:])",
+                  command[-1]], **options)
+
+if sys.argv[2:]:
+    popen, subprocess.Popen = subprocess.Popen, start
+with atomic_folder(sys.argv[1], overwrite=True) as work:
+    os.mkfifo(work / "answers")
+    print(work, flush=True)
+    process.run_worker("verifying onnx", work / ".work", command="check", manifest={}, bundle=str(work), timed=False,
+                       artifact={"runtime": "onnx", "variant": "none", "file": "a", "files": []},
+                       golden=str(work / "answers"))
+"""
+
+
+@pytest.fixture
+def kill_export(tmp_path):
+    """A function that kills such an export while its worker is at work; returns whether the worker ends in time."""
+    workers = []
+
+    def kill(number, *words, patience=60):
+        command = [sys.executable, "-c", EXPORT, str(tmp_path / "bundle"), *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                   cwd=pathlib.Path(__file__).resolve().parents[2])
+        assert process.stdout.readline()  # it has made its folder
+        started = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        wait_for(lambda: started.read_text().split(), 300)
+        workers.append(int(started.read_text().split()[0]))
+        time.sleep(0.3)
+        assert is_alive(workers[-1])
+        process.send_signal(number)
+        process.wait()
+        process.stdout.close()
+        return wait_for(lambda: not is_alive(workers[-1]), patience)
+
+    yield kill
+    for worker in workers:
+        if is_alive(worker):
+            os.kill(worker, signal.SIGKILL)
+
+
+def is_alive(worker):
+    try:
+        return pathlib.Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(happened, patience):
+    end = time.monotonic() + patience
+    while not happened():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the worker is found through Linux's /proc")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
+def test_a_killed_export_takes_its_worker_along(kill_export, tmp_path, name):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "old").write_text("old")
+    assert kill_export(getattr(signal, name))
+    assert (tmp_path / "bundle" / "old").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == (1 if name == "SIGINT" else 2)  # Ctrl-C cleans up by itself
+    with atomic_folder(tmp_path / "bundle", overwrite=True) as work:
+        (work / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["bundle", "new"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the worker is found through Linux's /proc")
+def test_a_worker_that_does_not_watch_would_stay(kill_export):
+    assert not kill_export(signal.SIGKILL, "unwatched", patience=1)

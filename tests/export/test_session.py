@@ -13,6 +13,10 @@ from kzoo.export.signatures import forward_signature, signatures
 SIZES = {"num_layers": 1, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 11}
 FORWARD = forward_signature("text-generation", SIZES)
 DECODE = signatures("text-generation", "savedmodel", SIZES)["decode"]
+POSITIONS = signatures("text-generation", "onnx", SIZES)["prefill"]
+TOKEN = {"token_ids": [[1]]}
+ENCODER = forward_signature("fill-mask", {**SIZES, "num_segments": 2})
+PAIR = forward_signature("translation", {**SIZES, "source_vocabulary_size": 11})
 IDS = np.array([[1, 2, 3], [4, 5, 6]], "int32")
 
 
@@ -44,17 +48,39 @@ def test_arrays_come_out_in_the_dtypes_of_the_rows():
     (FORWARD, {"token_ids": np.zeros((1, 12), int)}, "reaches 12 tokens; .* is 11"),
     (FORWARD, {"token_ids": IDS, "padding_mask": np.ones((2, 4), bool)}, "`padding_mask` must have the shape"),
     (FORWARD, {"token_ids": IDS, "padding_mask": np.ones((2, 3))}, "`padding_mask` must be bool"),
-    (FORWARD, {"token_ids": IDS, "padding_mask": np.full((2, 3), 2)}, "`padding_mask` must be bool"),
+    (FORWARD, {"token_ids": IDS, "padding_mask": np.full((2, 3), 2)}, "`padding_mask` must be bool.*Received: 2"),
+    (FORWARD, {"token_ids": IDS, "padding_mask": np.full((2, 3), -1)}, "`padding_mask` must be bool.*Received: -1"),
+    (FORWARD, {"token_ids": IDS, "padding_mask": np.full((2, 3), np.nan)}, "`padding_mask` must be bool.*float64"),
+    (FORWARD, {"token_ids": IDS, "padding_mask": [["1", "0", "1"]] * 2}, "`padding_mask` must be bool.*Received: <U1"),
+    (FORWARD, {"token_ids": [[1, 2], [3]]}, "`token_ids` is no array of numbers"),
+    (FORWARD, {"token_ids": [[1, None]]}, "`token_ids` must hold whole numbers.*object"),
+    (FORWARD, {"token_ids": [["a", "b"]]}, "`token_ids` must hold whole numbers"),
+    (FORWARD, {"token_ids": [[np.nan]]}, "`token_ids` must hold whole numbers"),
+    (FORWARD, {"token_ids": [[True]]}, "`token_ids` must hold whole numbers.*bool"),
+    (FORWARD, {"token_ids": [[2**64]]}, "`token_ids` must hold whole numbers.*object"),
+    (FORWARD, {"token_ids": np.array([[2**63]], "uint64")}, "`token_ids` must be from 0 to 6. Received: 922337"),
+    (FORWARD, {"token_ids": 3}, r"`token_ids` must have the shape.*Received: \(\)"),
+    (FORWARD, {3: IDS}, "Unknown input 3"),
+    (POSITIONS, {**TOKEN, "positions": [[11]]}, "`positions` must be from 0 to 10. Received: 11"),
+    (POSITIONS, {**TOKEN, "positions": [[-1]]}, "`positions` must be from 0 to 10. Received: -1"),
+    (POSITIONS, {**TOKEN, "positions": [[0.0]]}, "`positions` must hold whole numbers"),
+    (ENCODER, {"token_ids": IDS, "segment_ids": IDS}, "`segment_ids` must be from 0 to 1. Received: 6"),
+    (PAIR, {"encoder_token_ids": IDS * 2, "decoder_token_ids": IDS}, "`encoder_token_ids` must be from 0 to 10.*12"),
+    (PAIR, {"encoder_token_ids": IDS, "decoder_token_ids": IDS + 1}, "`decoder_token_ids` must be from 0 to 6"),
+    (PAIR, {"encoder_token_ids": IDS, "decoder_token_ids": IDS[:1]}, "`decoder_token_ids` must have the shape"),
     (DECODE, decode_inputs(padding_mask=np.ones((2, 3), bool)), r"must cover the cache and the new tokens, 2 \+ 3"),
     (DECODE, decode_inputs(cache_keys_0=np.zeros((2, 2, 5, 3), "float32")), "`cache_keys_0` must have the shape"),
     (DECODE, decode_inputs(cache_keys_0=np.zeros((2, 1, 3, 5), "float32")), "`cache_values_0` must have the shape"),
     (DECODE, decode_inputs(cache_values_0=np.full((2, 2, 3, 5), np.nan)), "`cache_values_0` holds values that are not"),
+    (DECODE, decode_inputs(cache_values_0=np.full((2, 2, 3, 5), -np.inf)), "`cache_values_0` holds values that are"),
+    (DECODE, decode_inputs(cache_values_0=np.full((2, 2, 3, 5), 1e300)), "`cache_values_0` holds values that are not"),
     (DECODE, decode_inputs(cache_values_0=np.zeros((2, 2, 3, 5), int)), "`cache_values_0` must be float32"),
+    (DECODE, decode_inputs(cache_values_0=np.zeros((2, 2, 3, 5), complex)), "`cache_values_0` must be float32"),
     (DECODE, decode_inputs(token_ids=np.zeros((2, 10), int), padding_mask=np.ones((2, 12), bool)), "reaches 12 tokens"),
 ])
 def test_inputs_that_do_not_fit_are_named(signature, inputs, message):
     with pytest.raises(ValueError, match=message):
-        check_inputs(signature, inputs, SIZES)
+        check_inputs(signature, inputs, {**SIZES, "num_segments": 2, "source_vocabulary_size": 11})
 
 
 def test_positions_count_real_tokens():
@@ -94,6 +120,9 @@ def test_a_session_refuses_what_does_not_fit(exported, runtime):
     session = open_bundle(exported[0], runtime)
     with pytest.raises(ValueError, match="Unknown signature 'foward'. Did you mean 'forward'"):
         session.run("foward", {})
+    for wrong in (["forward"], None, 3):
+        with pytest.raises(ValueError, match="Unknown signature"):
+            session.run(wrong, {})
     with pytest.raises(ValueError, match="`token_ids` must be from 0 to 310"):
         session.run("forward", {"token_ids": [[311]]})
     with pytest.raises(ValueError, match="53"):

@@ -1,12 +1,16 @@
 """The gate: right sessions pass, each kind of damage is caught. First on the live model, then on real files."""
+import shutil
+import sys
+
 import numpy as np
 import onnx
 import pytest
 
-from kzoo.export import compare, verify
-from kzoo.export.golden import record_golden
+from kzoo.cli import main
+from kzoo.export import compare, open_bundle, read_bundle, verify
+from kzoo.export.golden import record_golden, save_golden
 from kzoo.export.keras_session import KerasGeneration
-from kzoo.export.verify import Report
+from kzoo.export.verify import Report, check_bundle_files
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +46,12 @@ class Damaged(KerasGeneration):
 
     def reorder(self, state, rows):
         return super().reorder(state, rows[::-1] if self.fault == "rows" else rows)
+
+
+@pytest.fixture
+def here(run_here, monkeypatch):
+    """`verify` without processes of its own, each of which costs seconds to start."""
+    monkeypatch.setattr(sys.modules["kzoo.export.verify"], "run_worker", run_here)
 
 
 def failures(golden, session):
@@ -171,7 +181,7 @@ def cut_short(folder):
     (damage_tflite_weight, "tflite", "logits: batch 1, length 7"),
     (cut_short, "tflite", "opens"),
 ])
-def test_damage_is_caught(bundle, reseal, damage, runtime, caught):
+def test_damage_is_caught(here, bundle, reseal, damage, runtime, caught):
     damage(bundle)
     report = verify(bundle, runtimes=[runtime])
     assert [row["check"] for row in report.failures()] == ["files"]  # the hash gives it away, and it is not opened
@@ -182,14 +192,14 @@ def test_damage_is_caught(bundle, reseal, damage, runtime, caught):
     assert report.rows[0]["check"] == "files" and report.rows[0]["passed"]
 
 
-def test_resealing_alone_changes_nothing(bundle, reseal):
+def test_resealing_alone_changes_nothing(here, bundle, reseal):
     reseal(bundle)
     report = verify(bundle, runtimes=["onnx", "tflite"])
     assert report.passed, report.failures()
     assert {row["artifact"] for row in report.rows} == {"bundle", "onnx", "tflite"}
 
 
-def test_another_model_is_not_what_the_bundle_holds(exported, model):
+def test_another_model_is_not_what_the_bundle_holds(here, exported, model):
     from kzoo.saving import load
 
     other = load(exported[0] / "keras")
@@ -209,3 +219,95 @@ def test_damaged_answers_are_refused(bundle):
     (bundle / "verification.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="verification.npz is damaged"):
         verify(bundle)
+
+
+def test_answers_of_another_model_are_refused(bundle, reseal, golden, model):
+    first = golden.cases[0]
+    other = type(first)(first.name, first.inputs, {"logits": first.outputs["logits"][..., 1:]}, first.per_token)
+    save_golden(bundle / "verification.npz", type(golden)((other,), ()))
+    reseal(bundle)
+    with pytest.raises(ValueError, match="verification.npz is not a sound set .*`logits` must have the shape"):
+        verify(bundle)
+
+
+def test_every_damaged_file_is_named_and_not_opened(bundle, monkeypatch):
+    opened, random = [], np.random.default_rng(0)
+    monkeypatch.setattr(sys.modules["kzoo.export.verify"], "run_worker",
+                        lambda what, *arguments, **spec: opened.append(spec["artifact"]["runtime"]) or {"rows": []})
+    sound = read_bundle(bundle)
+    assert verify(sound).passed and opened == ["keras", "savedmodel", "onnx", "tflite"]
+    owners = {path: artifact.runtime for artifact in sound.artifacts for path in artifact.files}
+    for path in [*sound.files, "manifest.json"]:
+        content = (bundle / path).read_bytes()
+        for _ in range(3):
+            changed = bytearray(content)
+            changed[random.integers(len(content))] ^= int(random.integers(1, 256))
+            (bundle / path).write_bytes(changed)
+            opened.clear()
+            try:
+                rows = verify(bundle).rows
+                assert [row["check"] for row in rows if row["passed"] is False] == ["files"]
+                message = rows[0]["note"]
+            except ValueError as error:
+                assert path in ("manifest.json", "verification.npz")
+                message = str(error)
+            assert str(bundle / path) in message, (path, message)
+            if path in sound.shared_files():
+                assert opened == []
+            assert owners.get(path) not in opened
+            if path in owners or path in sound.shared_files() or path == "manifest.json":
+                with pytest.raises(ValueError) as refused:
+                    open_bundle(bundle, owners.get(path, "onnx"))
+                assert str(bundle / path) in str(refused.value)
+        (bundle / path).write_bytes(content)
+    assert check_bundle_files(read_bundle(bundle))[1] == set()
+
+
+def test_a_folder_with_a_space_in_its_name_is_no_cover(here, bundle, tmp_path):
+    spaced = shutil.copytree(bundle, tmp_path / "a b c")
+    cut_short(spaced)
+    rows = verify(spaced, runtimes=["tflite"]).rows
+    assert [(row["artifact"], row["check"], row["passed"]) for row in rows] == [
+        ("bundle", "files", False), ("tflite", "opens", None)]
+    assert rows[1]["note"] == "not checked: its files are damaged"
+
+
+def test_a_file_that_nobody_listed_is_named(here, bundle):
+    (bundle / "vocab.txt").write_text("a")
+    report = verify(bundle, runtimes=["onnx"])
+    assert not report.passed and "vocab.txt is not listed by the manifest" in report.rows[0]["note"]
+    assert report.rows[1]["note"] == "not checked: its files are damaged"
+
+
+def test_a_file_of_other_sizes_is_asked_no_more(here, bundle, reseal):
+    damage_name(bundle)
+    reseal(bundle)
+    rows = verify(bundle, runtimes=["onnx"]).rows
+    assert [(row["check"], row["passed"]) for row in rows][:2] == [("files", True), ("names, shapes, dtypes", False)]
+    assert not any("logits" in row["check"] or "cached" in row["check"] for row in rows)  # but it is audited
+
+
+# Processes of their own.
+
+def test_the_command_line_names_a_damaged_file(bundle, capsys):
+    (bundle / "README.md").write_text("words")
+    for path in bundle.glob("[st]*/*"):  # so that ONNX alone is opened; the others are missing
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(bundle / "keras")
+    assert main(["verify", str(bundle)]) == 1
+    out, err = capsys.readouterr()
+    assert f"{bundle / 'README.md'} is damaged" in out and "failed verification" in err
+    assert "onnx        cached = uncached" in out and "not checked: its files are damaged" in out
+
+
+@pytest.mark.parametrize(("code", "note"), [
+    ("os.kill(os.getpid(), signal.SIGSEGV)", "The process verifying onnx was killed by SIGSEGV."),
+    ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL, most likely because memory ran out."),
+    ("time.sleep(600)", "The process verifying onnx was not done after 0.5 seconds and was ended."),
+])
+def test_what_a_runtime_does_to_its_process_is_a_failed_row(exported, tmp_path, monkeypatch, code, note):
+    (tmp_path / "sitecustomize.py").write_text(f"import os, signal, time\n{code}\n")  # as the process starts
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    report = verify(exported[0], runtimes=["onnx"], timeout=0.5 if "sleep" in code else 600)
+    assert [(row["check"], row["passed"]) for row in report.rows] == [("files", True), ("opens and answers", False)]
+    assert not report.passed and note in report.rows[1]["note"]
