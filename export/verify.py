@@ -10,9 +10,10 @@ import math
 import numpy as np
 
 from kzoo.errors import unknown
-from kzoo.export.artifact import GOLDEN, PATHS, read_bundle
+from kzoo.export.artifact import GOLDEN, PATHS, main_file, read_bundle
 from kzoo.export.golden import decoder_of, load_golden, record_golden, steps_of
 from kzoo.export.session import first_line, open_session
+from kzoo.export.signature_tables import MERGED
 
 # Variant -> largest error of logits relative to their spread, and whether greedy tokens must be equal.
 TOLERANCES = {
@@ -94,7 +95,14 @@ def verify_artifact(bundle, artifact, golden):
         return [_row(artifact.name, "opens", None, None, None, f"not checked: {first_line(error)}")], None
     except ValueError as error:
         return [_row(artifact.name, "opens", None, None, False, str(error))], None
-    return compare(golden, session, artifact.name), session
+    rows = compare(golden, session, artifact.name)
+    if main_file("onnx", artifact.variant, MERGED.file_name) in artifact.files:
+        try:
+            found = compare(golden, open_session(bundle, artifact, merged=True), artifact.name)
+        except ValueError as error:
+            found = [_row(artifact.name, "opens", None, None, False, str(error))]
+        rows += [{**row, "check": f"decoders merged: {row['check']}"} for row in found]
+    return rows, session
 
 
 def compare(golden, session, name=None):
