@@ -181,7 +181,9 @@ def read_bundle(path):
         raise ValueError(f"{place}: {unknown('task', task, TABLES)}")
     sizes = read.field(manifest, "sizes", dict)
     for name in SIZES[task]:
-        read.whole(sizes, name, smallest=1, largest=MAX_LAYERS if name == "num_layers" else MAX_COUNT)
+        unlimited = name == "max_sequence_length" and "static_length" in SIZES[task]  # then it is 0
+        read.whole(sizes, name, smallest=0 if unlimited else 1,
+                   largest=MAX_LAYERS if name == "num_layers" else MAX_COUNT)
     settings = read.field(manifest, "settings", dict)
     if "num_labels" in sizes:
         labels = read.field(settings, "labels", list)

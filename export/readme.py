@@ -41,7 +41,7 @@ JAVASCRIPT = string.Template("""\
     env.allowLocalModels = true;
     env.localModelPath = "path/to/this/";       // of what holds the folder; in a page, its address
     const run = await pipeline("$task", "folder", { dtype: "$dtype" });
-    console.log($call);
+$before    console.log($call);
 
 `dtype` chooses the file: $files.
 """)
@@ -96,7 +96,10 @@ def _javascript(manifest, has_tokenizer):
         pooling, normalize = manifest["settings"]["pooling"], str(manifest["settings"]["normalize"]).lower()
         call = f'(await run("What a day!", {{ pooling: "{pooling}", normalize: {normalize} }})).tolist()'
     listed = ", ".join(f'"{name}" `{file}`' for name, file in files.items())
-    text = JAVASCRIPT.substitute(task=task, dtype=dtype, call=call, files=listed)
+    before = ""
+    if task == "question-answering" and manifest["sizes"]["num_segments"] > 1:
+        before = "    run.tokenizer.return_token_type_ids = true;\n"  # the general tokenizer there leaves them out
+    text = JAVASCRIPT.substitute(task=task, dtype=dtype, before=before, call=call, files=listed)
     return {"javascript": text if has_tokenizer else "", "web_session": WEB_SESSION.format(file=files[dtype])}
 
 

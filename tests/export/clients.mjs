@@ -21,7 +21,7 @@ async function write(cls, bundle, dtype, ids, settings) {
 
 const CLIENTS = {
     continue: (bundle, dtype, ids, tokens) =>
-        write(AutoModelForCausalLM, bundle, dtype, ids, { max_new_tokens: tokens, eos_token_id: null }),
+        write(AutoModelForCausalLM, bundle, dtype, ids, { max_new_tokens: tokens }),
     translate: (bundle, dtype, ids, tokens) =>
         write(AutoModelForSeq2SeqLM, bundle, dtype, ids, { max_new_tokens: tokens }),
 };
