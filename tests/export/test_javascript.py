@@ -67,6 +67,8 @@ def bundle_of(redrawn, export_here, tmp_path_factory):
             for weight in model.trainable_weights:
                 if "norm" in weight.path:
                     weight.assign(np.full(weight.shape, float(weight.path.endswith("scale"))))
+                elif "kernel" in weight.path:
+                    weight.assign(weight / 4)
         folder = tmp_path_factory.mktemp(task) / "bundle"
         export_here(model, folder, formats=("onnx",), quantize=VARIANTS.get(task, ("none",)))
         return folder
