@@ -21,6 +21,8 @@ PATHS = {
     "savedmodel": "saved_model{suffix}/1",
     "keras": "keras{suffix}",
 }
+# (runtime, variant) -> its suffix, where it is not its name. Programs in JavaScript know 4 bits as "q4".
+SUFFIXES = {("onnx", "int4"): "_q4"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +187,8 @@ def list_files(folder):
 
 def main_file(runtime, variant, name="model"):
     """Where an artifact of this runtime and variant lies in a bundle; `name` is that of an ONNX graph."""
-    return PATHS[runtime].format(name=name, suffix="" if variant == "none" else f"_{variant}")
+    suffix = "" if variant == "none" else SUFFIXES.get((runtime, variant), f"_{variant}")
+    return PATHS[runtime].format(name=name, suffix=suffix)
 
 
 def read_bundle(path):

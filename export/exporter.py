@@ -17,7 +17,7 @@ from kzoo.export.layouts import check_layouts, write_layouts
 from kzoo.export.manifest import FORMAT_VERSION, write_manifest
 from kzoo.export.process import run_worker
 from kzoo.export.quality import measure_reference
-from kzoo.export.signature_tables import FORWARD
+from kzoo.export.signature_tables import FORWARD, REWRITING
 from kzoo.export.signatures import settings_of, signatures, sizes_of
 from kzoo.export.target import TARGETS, get_target
 from kzoo.files import atomic_folder, check_target, write_atomic, write_json
@@ -173,8 +173,11 @@ def write_shared(model, folder):
 
     for name, value in hugging_face_files(model).items():
         write_json(folder / name, value)
-    if model.tokenizer is not None:
-        model.tokenizer.save(folder)
+    tokenizer = model.tokenizer
+    if tokenizer is not None:
+        if model.task in REWRITING:  # other programs add what the files say, and no more
+            tokenizer = tokenizer.ending_with(model.config.eos_id)
+        tokenizer.save(folder)
 
 
 def _convert(target, variant, folder, run, work, manifest, progress):

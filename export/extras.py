@@ -2,6 +2,7 @@
 import pathlib
 
 from kzoo.export.artifact import main_file
+from kzoo.export.signature_tables import FORWARD
 
 
 def write_extras(model, folder, runtime, variant):
@@ -38,6 +39,18 @@ def _tokenizer(model, folder, variant):
     return sorted(f"onnx/{path.name}" for path in set((folder / "onnx").iterdir()) - before)
 
 
+def _javascript(model, folder, variant):
+    """transformers.js reads in config.json what to open; no artifact owns that file. The first variant writes it."""
+    from kzoo.export.genai import javascript_settings
+    from kzoo.files import read_json, write_json
+
+    config = read_json(folder / "config.json")
+    if "transformers.js_config" not in config:
+        data = sorted(path.name for path in (folder / "onnx").glob("*.onnx_data"))
+        write_json(folder / "config.json", {**config, "transformers.js_config": javascript_settings(variant, data)})
+    return []
+
+
 def _litertlm(model, folder, variant):
     """One file for phones. It holds a copy of the model; without a tokenizer there is none."""
     from kzoo.export.litertlm import write_litertlm
@@ -55,6 +68,7 @@ def _litertlm(model, folder, variant):
 
 # (task, runtime) -> what is written beside it.
 EXTRAS = {
-    ("text-generation", "onnx"): (_genai, _tokenizer),
+    **{(task, "onnx"): (_javascript,) for task in FORWARD},
+    ("text-generation", "onnx"): (_javascript, _genai, _tokenizer),
     ("text-generation", "tflite"): (_litertlm,),
 }

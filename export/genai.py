@@ -3,6 +3,9 @@ from kzoo.export.artifact import main_file
 from kzoo.export.signature_tables import REWRITING
 from kzoo.export.signatures import sizes_of
 
+# Variant -> what transformers.js calls it.
+JAVASCRIPT_TYPES = {"none": "fp32", "fp16": "fp16", "int8": "int8", "int4": "q4"}
+
 
 def hugging_face_files(model):
     """file name -> dict for the bundle's folder: config.json and generation_config.json in Hugging Face's form.
@@ -18,6 +21,18 @@ def hugging_face_files(model):
     except ValueError:
         config = config_dict(model)
     return {"config.json": config, "generation_config.json": generation_config(model)}
+
+
+def javascript_settings(variant, data_files):
+    """What config.json tells transformers.js under "transformers.js_config".
+
+    Args:
+        variant: of the ONNX file that it opens where a page asks for none.
+        data_files: names of the files, in the folder of the graphs, that hold weights of a graph.
+    """
+    # Only a page needs the list: there the data file must be fetched beside the graph that names it.
+    return {"dtype": JAVASCRIPT_TYPES[variant],
+            "use_external_data_format": {name.removesuffix("_data"): 1 for name in data_files}}
 
 
 def generation_config(model):

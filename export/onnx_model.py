@@ -11,9 +11,10 @@ import onnx_ir as ir
 from kzoo.checkpoint import variables_by_path
 from kzoo.export.artifact import main_file
 from kzoo.export.onnx_graph import clean
+from kzoo.export.onnx_merged import merge_decoders, save_together
 from kzoo.export.onnx_quantize import quantize
-from kzoo.export.signature_tables import TABLES
-from kzoo.export.signatures import signatures, sizes_of
+from kzoo.export.signature_tables import MERGES, TABLES
+from kzoo.export.signatures import merged_signature, signatures, sizes_of
 from kzoo.export.target import Target
 from kzoo.export.trace import run_signature
 
@@ -24,7 +25,9 @@ EXTERNAL_ABOVE = 2 * 1024**3 - 64 * 1024**2  # bytes; one protobuf message holds
 class OnnxTarget(Target):
     """`onnx/model.onnx`, of a decoder with past key values in and out, a past of length 0 allowed.
 
-    An encoder-decoder has `encoder_model.onnx`, `decoder_model.onnx` and `decoder_with_past_model.onnx` in its place.
+    An encoder-decoder has `encoder_model.onnx`, `decoder_model.onnx` and `decoder_with_past_model.onnx` in its place,
+    and `decoder_model_merged.onnx` for programs that want both decoders in one; these share their weights, which lie
+    in `decoder_model_merged.onnx_data`.
 
     The weights are inputs of the traced function and become initializers after the conversion: tf2onnx copies the
     graph dozens of times while it optimises, and must not copy them along. It also stores each once.
@@ -35,16 +38,29 @@ class OnnxTarget(Target):
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
-        pathlib.Path(folder, self.path(quantize)).parent.mkdir(parents=True, exist_ok=True)
+        folder = pathlib.Path(folder)
+        (folder / self.path(quantize)).parent.mkdir(parents=True, exist_ok=True)
         weights = variables_by_path(model)
         arrays = {name: np.asarray(variable) for name, variable in weights.items()}
-        files = []
-        for signature in signatures(model.task, "onnx", sizes_of(model)).values():
-            if not signature.derived:
-                path = pathlib.Path(folder, main_file("onnx", quantize, signature.file_name))
-                graph = convert_graph(model, signature, weights)
-                files += save(ir.from_proto(graph), signature, arrays, path, quantize)
-                check(path, signature)
+        forms = signatures(model.task, "onnx", sizes_of(model))
+        forms = {name: form for name, form in forms.items() if not form.derived}
+        if set(MERGES) <= set(forms):
+            forms["merged"] = merged_signature(forms)
+        paths = {name: folder / main_file("onnx", quantize, form.file_name) for name, form in forms.items()}
+        files, decoders = [], {}
+        for name, form in forms.items():
+            if name == "merged":
+                decoders[name] = merge_decoders(decoders["prefill"], decoders["decode"], forms)
+                continue
+            graph = build(ir.from_proto(convert_graph(model, form, weights)), form, arrays, quantize)
+            if "merged" in forms and name in MERGES:
+                decoders[name] = graph
+            else:
+                files += save(graph, paths[name])
+        if decoders:
+            files += save_together(list(decoders.values()), [paths[name] for name in decoders])
+        for name, form in forms.items():
+            check(paths[name], form)
         return [str(file.relative_to(folder)) for file in files]
 
     def path(self, quantize="none", task="text-generation"):
@@ -75,23 +91,26 @@ def convert_graph(model, signature, weights):
     return graph
 
 
-def save(model, signature, arrays, path, variant="none"):
-    """Put the weights in, name what callers see, clean up, quantise, write. Returns the files written.
+def build(model, signature, arrays, variant="none"):
+    """Put the weights in, name what callers see, clean up, quantise. Returns the `onnx_ir.Model` to write.
 
     Args:
         model: an `onnx_ir.Model` as `convert_graph` makes it.
         signature: what its inputs and outputs are called.
         arrays: path -> numpy array of each weight.
-        path: the file to write; beyond 2 GiB the weights go to a file `<path>_data` beside it.
         variant: its quantisation.
     """
-    graph = model.graph
-    place_weights(graph, arrays)
-    rename(graph, signature)
+    place_weights(model.graph, arrays)
+    rename(model.graph, signature)
     clean(model)
     model = quantize(model, variant)
-    model.producer_name, model.doc_string, graph = "kzoo", None, model.graph
-    size = sum(value.const_value.nbytes for value in graph.initializers.values())
+    model.producer_name, model.doc_string = "kzoo", None
+    return model
+
+
+def save(model, path):
+    """Write one graph; beyond 2 GiB the weights go to a file `<path>_data` beside it. Returns the files written."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     if size <= EXTERNAL_ABOVE:
         ir.save(model, path)
         return [path]

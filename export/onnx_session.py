@@ -8,6 +8,7 @@ import onnxruntime
 from kzoo.export.artifact import main_file
 from kzoo.export.session import Session, check_threads
 from kzoo.export.session_inputs import token_positions
+from kzoo.export.signatures import merged_signature
 from kzoo.export.task_sessions import AnsweringSession, GrowingSeq2SeqSession, TextGenerationSession, sessions
 
 # What ONNX Runtime calls the types of tensors.
@@ -69,7 +70,32 @@ class OnnxAnswering(OnnxSession, AnsweringSession):
 
 
 class OnnxSeq2Seq(OnnxSession, GrowingSeq2SeqSession):
-    """An encoder, a decoder that begins a target, and one that continues it."""
+    """An encoder, a decoder that begins a target, and one that continues it.
+
+    Args:
+        path, options: see `OnnxSession`.
+        merged: let the one graph do the work of both decoders, as other programs do; its answers are the same.
+    """
+
+    def __init__(self, path, merged=False, **options):
+        self._merged = merged
+        super().__init__(path, **options)
+
+    def _file_signatures(self):
+        forms = super()._file_signatures()
+        return {"encode": forms["encode"], "merged": merged_signature(forms)} if self._merged else forms
+
+    def _call_native(self, signature, feeds):
+        if not self._merged or signature == "encode":
+            return super()._call_native(signature, feeds)
+        begins, rows = signature == "prefill", len(feeds["decoder_token_ids"])
+        unread = {"encoder_hidden_states": np.zeros((rows, 1, self.sizes["hidden_dim"]), "float32")}
+        if begins:
+            empty = np.zeros((rows, self.sizes["num_key_value_heads"], 0, 1), "float32")
+            unread = {row.name: empty for row in self.file_signatures["merged"].inputs
+                      if row.name.startswith(("cache_", "context_"))}
+        flag = onnxruntime.OrtValue.ortvalue_from_numpy(np.array([not begins]))
+        return super()._call_native("merged", {**feeds, **unread, "use_cache": flag})
 
     def _forward(self, arrays):
         encoded = self._call_native("encode", arrays)

@@ -2,6 +2,7 @@
 import string
 
 from kzoo.export import readme_answering, readme_generation, readme_rewriting
+from kzoo.export.genai import JAVASCRIPT_TYPES
 from kzoo.export.layouts import describe_layouts
 from kzoo.export.signature_tables import REWRITING
 from kzoo.export.signatures import prefill_lengths, signatures
@@ -34,6 +35,33 @@ KERAS = string.Template("""
     import kzoo
     model = kzoo.load("keras")
 """)
+JAVASCRIPT = string.Template("""\
+**JavaScript (transformers.js), in Node and in pages**
+
+    import { env, pipeline } from "@huggingface/transformers";
+    env.allowLocalModels = true;
+    env.localModelPath = "path/to/this/";       // of what holds the folder; in a page, its address
+    const run = await pipeline("$task", "folder", { dtype: "$dtype" });
+$before    console.log($call);
+
+`dtype` chooses the file: $files.$pages
+""")
+PAGES = """ In a page, "int8" and "q4" need the plain build of
+onnxruntime-web; the one that transformers.js takes by itself lacks their tables (GatherBlockQuantized):
+
+    <script type="importmap">{ "imports": {
+        "@huggingface/transformers": "/node_modules/@huggingface/transformers/dist/transformers.web.js",
+        "onnxruntime-common": "/node_modules/onnxruntime-common/dist/esm/index.js",
+        "onnxruntime-web/webgpu": "/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs" } }</script>
+"""
+JAVASCRIPT_CALLS = {  # task -> what is asked, where it is not a text alone
+    **dict.fromkeys(("text-generation", *REWRITING), 'await run("What a day!", { max_new_tokens: 32 })'),
+    "question-answering": 'await run("Who came?", "Ann came.")',
+    "fill-mask": "await run(`The ${run.tokenizer.mask_token} is here.`)",
+}
+WEB_SESSION = """\
+    import * as ort from "onnxruntime-web";
+    const session = await ort.InferenceSession.create("{file}");"""
 TFLITE_CPP = """\
     auto model = tflite::FlatBufferModel::BuildFromFile("tflite/model.tflite");
     tflite::ops::builtin::BuiltinOpResolver resolver;
@@ -60,9 +88,29 @@ def render_readme(manifest):
         "parameters": f"{manifest['parameters']:,}", "task": manifest["task"], "table": "\n".join(rows),
         "runtime": first, "extra": {"onnx": "", "tflite": "[tflite]"}.get(first, "[train]"),
         "context": sizes["max_sequence_length"], "folder": "path/to/this/folder", "name": manifest["family"],
-        "tflite_cpp": TFLITE_CPP, "litertlm": readme_generation.LITERTLM if has_litertlm else "", **values}
+        "tflite_cpp": TFLITE_CPP, "litertlm": readme_generation.LITERTLM if has_litertlm else "",
+        **_javascript(manifest, has_tokenizer), **values}
     parts = [HEAD, *(texts[name] for name in texts if name in runtimes)]
     return "".join(part.substitute(values) for part in parts) + describe_layouts(bytes_of)
+
+
+def _javascript(manifest, has_tokenizer):
+    """Values of the ONNX texts; transformers.js wants a tokenizer."""
+    files = {JAVASCRIPT_TYPES[row["variant"]]: row["file"] for row in manifest["artifacts"] if row["runtime"] == "onnx"}
+    if not files:
+        return {"javascript": "", "web_session": ""}
+    task, dtype = manifest["task"], next(iter(files))
+    call = JAVASCRIPT_CALLS.get(task, 'await run("What a day!")')
+    if task == "feature-extraction":
+        pooling, normalize = manifest["settings"]["pooling"], str(manifest["settings"]["normalize"]).lower()
+        call = f'(await run("What a day!", {{ pooling: "{pooling}", normalize: {normalize} }})).tolist()'
+    listed = ", ".join(f'"{name}" `{file}`' for name, file in files.items())
+    before = ""
+    if task == "question-answering" and manifest["sizes"]["num_segments"] > 1:
+        before = "    run.tokenizer.return_token_type_ids = true;\n"  # the general tokenizer there leaves them out
+    text = JAVASCRIPT.substitute(task=task, dtype=dtype, before=before, call=call, files=listed,
+                                 pages=PAGES if {"int8", "q4"} & set(files) else "")
+    return {"javascript": text if has_tokenizer else "", "web_session": WEB_SESSION.format(file=files[dtype])}
 
 
 def _generation(manifest, has_tokenizer):
@@ -100,6 +148,10 @@ def _answering(manifest, has_tokenizer):
         for side in ("inputs", "outputs"):
             values[f"{runtime}_{side}"] = _rows(getattr(forms[-1], side))
     forms = signatures(task, "tflite", sizes)
+    onnx = signatures(task, "onnx", sizes)["forward"]
+    feeds = {"padding_mask": "tensor(ids.map(() => 1))", "segment_ids": "tensor(ids.map(() => 0))"}
+    values.update(web_output=onnx.outputs[-1].file_name, web_feeds=", ".join(
+        f"{row.file_name}: {feeds.get(row.name, 'tensor(ids)')}" for row in onnx.inputs))
     values.update(buckets=_listed(forms), bucket=next(iter(forms)), savedmodel_call=", ".join(
         f"{row.file_name}={row.file_name}" for row in signatures(task, "savedmodel", sizes)["forward"].inputs))
     return readme_answering.RUNTIMES, values

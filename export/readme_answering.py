@@ -16,11 +16,14 @@ padding.
     model = $optimum.from_pretrained("$folder", subfolder="onnx", file_name="model.onnx")
     answer = model(**AutoTokenizer.from_pretrained("$folder")("$text", return_tensors="np"))
 
-**Browser (JavaScript, transformers.js)**
+$javascript
+**Browser (JavaScript, onnxruntime-web alone)**
 
-    import { pipeline } from "@huggingface/transformers";
-    const answer = await pipeline("$task", "$folder", { dtype: "fp32" });
-    console.log(await answer("$text"));
+$web_session
+    const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+    const ids = [1, 2, 3];                      // of a text, by the tokenizer
+    const outputs = await session.run({ $web_feeds });
+    console.log(Array.from(outputs.$web_output.data));
 
 **C++**
 

@@ -20,11 +20,22 @@ Inputs (int64) `input_ids` (B, T), `attention_mask` (B, past + T), `position_ids
     import onnxruntime_genai as og
     model = og.Model("$folder/onnx")            # reads genai_config.json
 
-**Browser (JavaScript, transformers.js)**
+$javascript
+**Browser (JavaScript, onnxruntime-web alone)**
 
-    import { pipeline } from "@huggingface/transformers";
-    const generate = await pipeline("text-generation", "$folder", { dtype: "fp32" });
-    console.log(await generate("Hello", { max_new_tokens: 32 }));
+$web_session
+    const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+    const caches = session.inputNames.filter((name) => name.startsWith("past_key_values"));
+    let past = Object.fromEntries(caches.map((name) => [name, new ort.Tensor("float32", [], [1, $heads, 0, $width])]));
+    const ids = [1, 2, 3];                      // the prompt, by the tokenizer
+    for (let read = 0, step = 0; step < 32; step++) {
+        const outputs = await session.run({ ...past, input_ids: tensor(ids.slice(read)),
+            attention_mask: tensor(ids.map(() => 1)), position_ids: tensor([...ids.keys()].slice(read)) });
+        past = Object.fromEntries(caches.map((name) => [name, outputs[name.replace("past_key_values", "present")]]));
+        read = ids.length;
+        ids.push(outputs.logits.data.slice(-$vocabulary).reduce((best, x, i, all) => x > all[best] ? i : best, 0));
+    }
+    console.log(ids);
 
 **C++**
 

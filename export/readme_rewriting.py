@@ -9,15 +9,15 @@ RUNTIMES = {
 Three graphs: `encoder_model.onnx` reads the source, $encode; `decoder_model.onnx` begins the target with the token
 $start, and gives the keys and values of both; `decoder_with_past_model.onnx` continues it with one token more, takes
 `past_key_values.i.decoder` and `.encoder`, float32 (B, $heads, past, $width), and gives the decoder's anew.
+`decoder_model_merged.onnx` does the work of both decoders, for programs that look for it: with `use_cache_branch` false
+it begins. The weights of all decoders lie once in `decoder_model_merged.onnx_data`; keep it beside them.
 
 **Python, optimum**
 
     from optimum.onnxruntime import ORTModelForSeq2SeqLM
     model = ORTModelForSeq2SeqLM.from_pretrained("$folder")
 
-**Browser (JavaScript, transformers.js)**: it wants both decoders merged into one graph, which this folder does not have
-yet; run the three in `onnxruntime-web`.
-
+$javascript
 **C++**
 
     #include <onnxruntime_cxx_api.h>

@@ -38,8 +38,12 @@ class Session(abc.ABC):
         self.variant = variant
         self.manifest = manifest
         self.tokenizer = tokenizer
-        self.file_signatures = signatures(task, self.runtime, sizes)
+        self.file_signatures = self._file_signatures()
         self.signatures = {"forward": forward_signature(task, sizes), **self.file_signatures}
+
+    def _file_signatures(self):
+        """name -> Signature of what the file offers."""
+        return signatures(self.task, self.runtime, self.sizes)
 
     def run(self, signature, inputs):
         """Call one signature.

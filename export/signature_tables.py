@@ -165,6 +165,10 @@ _REWRITING = {
     "keras": (_PAIR,),
 }
 
+# ONNX: one more graph that does the work of these two, chosen by a flag; `merged_signature` adds their rows.
+MERGES = ("prefill", "decode")
+MERGED = Signature("merged", "decoder_model_merged", (Row("use_cache", "use_cache_branch", (1,), "bool"),), ())
+
 # Task -> runtime -> signatures.
 TABLES = {
     "text-generation": {

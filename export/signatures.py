@@ -2,7 +2,7 @@
 import dataclasses
 
 from kzoo.errors import unknown
-from kzoo.export.signature_tables import FORWARD, REWRITING, SIZES, TABLES
+from kzoo.export.signature_tables import FORWARD, MERGED, MERGES, REWRITING, SIZES, TABLES
 
 # Buckets of runtimes with fixed shapes, as far as the context reaches. They are few because an interpreter prepares
 # the weights anew for every signature: each one costs about the memory of the whole model.
@@ -43,6 +43,25 @@ def forward_signature(task, sizes):
         raise ValueError(unknown("task", task, FORWARD))
     form = FORWARD[task]
     return dataclasses.replace(form, inputs=_expand(form.inputs, sizes), outputs=_expand(form.outputs, sizes))
+
+
+def merged_signature(forms):
+    """Of the ONNX graph that does the work of "prefill" and "decode", and that sessions of other programs ask for.
+
+    Its flag says which: with False it begins, and whatever stands in the caches is not read.
+
+    Args:
+        forms: name -> Signature, with these two, of an encoder-decoder.
+    """
+    prefill, decode = (forms[name] for name in MERGES)
+    known = {row.file_name for row in prefill.inputs}
+    # Programs fill unread caches with zeros of a width that they guess, so the file must not insist on one.
+    caches = tuple(dataclasses.replace(
+        row, shape=(*row.shape[:2], f"past_{row.shape[2].removeprefix('past_')}", "width"))
+        for row in decode.inputs if row.file_name not in known)
+    grown = {row.name: row for row in decode.outputs}
+    return dataclasses.replace(MERGED, inputs=(*prefill.inputs, *caches, *MERGED.inputs),
+                               outputs=tuple(grown.get(row.name, row) for row in prefill.outputs))
 
 
 def prefill_lengths(max_sequence_length):

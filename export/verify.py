@@ -12,11 +12,12 @@ import tempfile
 import numpy as np
 
 from kzoo.errors import unknown
-from kzoo.export.artifact import GOLDEN, PATHS, read_bundle, stray_problem
+from kzoo.export.artifact import GOLDEN, PATHS, main_file, read_bundle, stray_problem
 from kzoo.export.audit import audit
 from kzoo.export.golden import check_golden, decoder_of, load_golden, record_golden, save_golden, steps_of
 from kzoo.export.process import run_worker
 from kzoo.export.session import first_line, open_session
+from kzoo.export.signature_tables import MERGED
 
 TIMEOUT = 3600.0  # seconds for one artifact; a damaged file may keep its runtime busy for ever
 
@@ -119,7 +120,7 @@ def _verify_apart(bundle, artifact, golden, work, timeout):
 def verify_artifact(bundle, artifact, golden):
     """Rows of one artifact: it opens, answers as the model did, and is made of what it may be made of."""
     session, rows = open_artifact(bundle, artifact)
-    rows += compare(golden, session, artifact.name) if session else []
+    rows += compare_artifact(bundle, artifact, golden, session) if session else []
     return rows + audit_artifact(bundle, artifact)[0]
 
 
@@ -137,6 +138,18 @@ def audit_artifact(bundle, artifact):
     """(rows, record) of `kzoo.export.audit.audit`."""
     found = audit(bundle, artifact)
     return [_row(artifact.name, *check) for check in found.checks], found.record
+
+
+def compare_artifact(bundle, artifact, golden, session):
+    """Rows of `compare`, for every form in which the artifact holds the model."""
+    rows = compare(golden, session, artifact.name)
+    if main_file("onnx", artifact.variant, MERGED.file_name) in artifact.files:
+        try:
+            found = compare(golden, open_session(bundle, artifact, merged=True), artifact.name)
+        except ValueError as error:
+            found = [_row(artifact.name, "opens", None, None, False, str(error))]
+        rows += [{**row, "check": f"decoders merged: {row['check']}"} for row in found]
+    return rows
 
 
 def compare(golden, session, name=None):

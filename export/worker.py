@@ -54,7 +54,7 @@ def check(spec):
     from kzoo.export.latency import measure
     from kzoo.export.quality import Reference, check_quality
     from kzoo.export.session import RUNTIMES
-    from kzoo.export.verify import audit_artifact, compare, open_artifact
+    from kzoo.export.verify import audit_artifact, compare_artifact, open_artifact
 
     artifact = Artifact(**spec["artifact"])
     bundle = Bundle(pathlib.Path(spec["bundle"]), spec["manifest"], {}, (artifact,))
@@ -73,7 +73,7 @@ def check(spec):
 
     (session, rows, latency), memory = watch(use)
     if session:
-        rows += compare(golden, session, artifact.name)
+        rows += compare_artifact(bundle, artifact, golden, session)
     audited, record = audit_artifact(bundle, artifact)
     rows += audited
     if spec.get("quality") and all(row["passed"] for row in rows):

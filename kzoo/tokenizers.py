@@ -185,6 +185,28 @@ class Tokenizer:
         first, last = (plain[0], plain[-1] + 1) if plain else (len(encoding.ids), len(encoding.ids))
         return tuple(encoding.ids[:first]), tuple(encoding.ids[last:])
 
+    def ending_with(self, index):
+        """A tokenizer like this one whose files close every text with the token of this id, as sources are closed.
+
+        It is this one itself if it does so already, or has no such token.
+        """
+        from kzoo.sentencepiece_conversion import template
+
+        before, after = self.template
+        tokens = {known: token for token, known in self.vocabulary.items()}
+        if index not in tokens or index in after[-1:]:
+            return self
+        after = (*after, index)
+        rest = {"roles": self.roles, "recognises_special_tokens": self.recognises_special_tokens,
+                "settings": self.settings}
+        if self._processor is not None:
+            return Tokenizer(self.kind, sentencepiece_model=self.sentencepiece_model, extra_pieces=self.extra_pieces,
+                             template=(before, after), **rest)
+        import tokenizers
+        fast = tokenizers.Tokenizer.from_str(self.fast.to_str())
+        fast.post_processor = template(*([(tokens[each], each) for each in ids] for ids in (before, after)))
+        return Tokenizer(self.kind, fast, **rest)
+
     @functools.cached_property
     def pair_template(self):
         """(ids before, ids between, ids after): what stands around two texts, such as a question and its context."""

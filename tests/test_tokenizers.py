@@ -339,3 +339,15 @@ def test_importing_is_light():
     root = pathlib.Path(__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["byte-bpe", "wordpiece", "sentencepiece"])
+def test_a_tokenizer_can_be_made_to_close_texts(kind, tmp_path):
+    plain = train_tokenizer(kind, ["a fox and a dog"] * 9, vocabulary_size=280)
+    end = next(index for token, index in plain.special_tokens.items() if index not in plain.template[1][-1:])
+    closing = plain.ending_with(end)
+    assert closing.encode("a dog") == [*plain.encode("a dog"), end]
+    assert closing.encode("a dog", add_special_tokens=False) == plain.encode("a dog", add_special_tokens=False)
+    closing.save(tmp_path)
+    assert load_tokenizer(tmp_path).encode("a dog") == closing.encode("a dog")
+    assert closing.ending_with(end) is closing and plain.ending_with(9999) is plain

@@ -336,7 +336,8 @@ def _write_t5(theirs, config):
     if config.scale_logits and not config.tie_embeddings:
         raise ValueError("Hugging Face's 't5' has no room for `scale_logits`=True with `tie_embeddings`=False; keep it "
                          "in the kzoo format.")
-    theirs.update(feed_forward_proj=kind, tie_word_embeddings=config.scale_logits)
+    theirs.update(feed_forward_proj=kind, tie_word_embeddings=config.scale_logits,
+                  num_decoder_layers=config.layer_counts()["j"])
 
 
 register(Family(

@@ -15,9 +15,10 @@ def optimum(bundle, prompt, new_tokens, beams):
                           do_sample=False)[0].tolist()
 
 
-def optimum_translate(bundle, source, new_tokens, beams):
-    """Settings are those of the bundle's generation_config.json."""
-    model, ids = open_optimum("ORTModelForSeq2SeqLM", bundle, source)
+def optimum_translate(bundle, source, new_tokens, beams, merged):
+    """Settings are those of the bundle's generation_config.json; `merged` takes the one graph with both decoders."""
+    model, ids = open_optimum("ORTModelForSeq2SeqLM", bundle, source, use_merged=merged)
+    assert (model.decoder_with_past is None) == merged
     return model.generate(**ids, max_new_tokens=new_tokens, num_beams=beams)[0].tolist()
 
 
@@ -27,14 +28,14 @@ def optimum_answer(bundle, cls, token_ids):
     return {name: value.tolist() for name, value in model(**ids).items()}
 
 
-def open_optimum(cls, bundle, token_ids):
+def open_optimum(cls, bundle, token_ids, **options):
     """(the model, its inputs for one row)"""
     os.environ["HF_HUB_OFFLINE"] = "1"
     import optimum.onnxruntime
     import torch
 
     ids = torch.tensor([token_ids])
-    model = getattr(optimum.onnxruntime, cls).from_pretrained(bundle)
+    model = getattr(optimum.onnxruntime, cls).from_pretrained(bundle, **options)
     return model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 

@@ -280,3 +280,10 @@ def test_unknown_runtimes_and_variants_name_the_closest(tmp_path):
         open_bundle(tmp_path, "tflite")
     with pytest.raises(ValueError, match="Unknown variant 'int-8'. Did you mean 'int8'"):
         open_bundle(tmp_path, "onnx", "int-8")
+
+
+def test_files_are_called_as_other_programs_look_for_them():
+    assert main_file("onnx", "none") == "onnx/model.onnx"
+    assert main_file("onnx", "int8", "decoder_model_merged") == "onnx/decoder_model_merged_int8.onnx"
+    assert main_file("onnx", "int4") == "onnx/model_q4.onnx"
+    assert main_file("tflite", "int8") == "tflite/model_int8.tflite"

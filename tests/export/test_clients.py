@@ -73,5 +73,6 @@ def test_encoder_decoders_write_the_same(redrawn, export_here, tmp_path, preset)
     export_here(model, tmp_path / "bundle", formats=("onnx",))
     for beams in (1, 3):
         expected = model.generate([5, 3, 2, 29, 1], max_new_tokens=13, num_beams=beams)
-        found = ask("optimum_translate", tmp_path / "bundle", [5, 3, 2, 29, 1], 13, beams)
-        assert found[1:] == expected  # theirs begins with the token that targets start from
+        for merged in (False, True):
+            found = ask("optimum_translate", tmp_path / "bundle", [5, 3, 2, 29, 1], 13, beams, merged)
+            assert found[1:] == expected  # theirs begins with the token that targets start from

@@ -1,7 +1,7 @@
 """Configs for other programs."""
 import json
 
-from kzoo.export.genai import genai_config, generation_config, hugging_face_files
+from kzoo.export.genai import genai_config, generation_config, hugging_face_files, javascript_settings
 
 
 def test_genai_config_has_the_form_that_the_program_reads(model):
@@ -35,3 +35,10 @@ def test_a_model_that_their_classes_cannot_say_keeps_our_form(model, monkeypatch
 def test_files_in_the_bundle(exported):
     for name in ("config.json", "generation_config.json", "onnx/genai_config.json", "tokenizer_config.json"):
         assert isinstance(json.loads((exported[0] / name).read_text()), dict)
+
+
+def test_transformers_js_is_told_what_to_open(exported):
+    assert json.loads((exported[0] / "config.json").read_text())["transformers.js_config"] == {
+        "dtype": "fp32", "use_external_data_format": {}}
+    assert javascript_settings("int4", ["model_q4.onnx_data"]) == {
+        "dtype": "q4", "use_external_data_format": {"model_q4.onnx": 1}}

@@ -24,3 +24,17 @@ def test_it_serves_named_inputs_of_any_size(loaded, model):
             token_ids=tf.constant(ids), padding_mask=tf.ones(shape, tf.bool))
         expected = np.asarray(model({"token_ids": ids}))
         np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5 * np.ptp(expected))
+
+
+def test_its_own_loop_writes_our_ids(loaded, model):
+    ids = [5, 3, 2]
+    expected = model.generate(ids, max_new_tokens=13, eos_token_id=())
+    outputs = loaded.signatures["prefill"](token_ids=tf.constant([ids]), padding_mask=tf.ones((1, 3), tf.bool))
+    while True:
+        ids.append(int(outputs["logits"][0, -1].numpy().argmax()))
+        if len(ids) == len(expected):
+            break
+        caches = {name: value for name, value in outputs.items() if name.startswith("cache_")}
+        outputs = loaded.signatures["decode"](token_ids=tf.constant([ids[-1:]]),
+                                              padding_mask=tf.ones((1, len(ids)), tf.bool), **caches)
+    assert ids == expected and len(set(ids)) > 4

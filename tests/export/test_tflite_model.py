@@ -1,4 +1,5 @@
 """The TFLite file: builtin operators, fixed shapes, weights stored once."""
+import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
@@ -28,6 +29,21 @@ def test_only_builtin_operators(written):
     names = {row["op_name"] for row in interpreter._get_ops_details()}
     assert names and not [name for name in names if name.startswith(("Flex", "Custom")) or name in (
         "WHILE", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")]
+
+
+def test_a_plain_interpreter_writes_our_ids(written, model):
+    decode = Interpreter(str(written)).get_signature_runner("decode")
+    empty = {name: np.zeros(row["shape"], row["dtype"]) for name, row in decode.get_input_details().items()}
+    caches = {name: value for name, value in empty.items() if name.startswith("kv_cache")}
+    ids = [5, 3, 2]
+    expected = model.generate(ids, max_new_tokens=13, eos_token_id=())
+    for place in range(len(expected) - 1):
+        outputs = decode(tokens=np.array([[ids[place]]], "int32"), input_pos=np.array([place], "int32"),
+                         mask=empty["mask"], **caches)
+        caches = {name: outputs[name] for name in caches}
+        if place + 1 == len(ids):
+            ids.append(int(outputs["logits"].argmax()))
+    assert ids == expected and len(set(ids)) > 4
 
 
 def test_weights_are_stored_once(written, model):
