@@ -86,7 +86,7 @@ def test_what_libraries_write_by_the_way_goes_with_the_rest(tmp_path, monkeypatc
 
 # An export whose worker reads recorded answers from a pipe that nobody fills.
 EXPORT = """
-import os, subprocess, sys
+import os, signal, subprocess, sys
 from kzoo.export import process
 from kzoo.files import atomic_folder
 
@@ -96,6 +96,7 @@ def start(command, **options):
 
 if sys.argv[2:]:
     popen, subprocess.Popen = subprocess.Popen, start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in the background, where Ctrl-C is ignored
 with atomic_folder(sys.argv[1], overwrite=True) as work:
     os.mkfifo(work / "answers")
     print(work, flush=True)
@@ -121,7 +122,7 @@ def kill_export(tmp_path):
         time.sleep(0.3)
         assert is_alive(workers[-1])
         process.send_signal(number)
-        process.wait()
+        process.wait(patience + 60)
         process.stdout.close()
         return wait_for(lambda: not is_alive(workers[-1]), patience)
 
