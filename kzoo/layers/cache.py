@@ -54,17 +54,15 @@ class StaticCache(NamedTuple):
         return cache.keys, cache.values, cache
 
     def _write(self, buffer, new):
-        length, capacity = new.shape[1], buffer.shape[1]
-        new = ops.cast(new, buffer.dtype)
-        if length == 1:
-            # The one update that runtimes do in place: a step then touches one slot, not the whole buffer. It would
-            # move what does not fit to the last slot, which is therefore written as it was.
-            new = ops.where(self.index < capacity, new, buffer[:, capacity - 1:])
-            return ops.slice_update(buffer, (0, self.index, 0, 0), new)
-        # For more a select, which does not shift the write when the last tokens do not fit.
-        offset = ops.arange(capacity, dtype="int32") - self.index  # (C,)
+        # A select rather than a slice update: it is the form that XLA, ONNX and TFLite's builtins all have, and
+        # it does not shift the write when the last tokens do not fit.
+        length = new.shape[1]
+        offset = ops.arange(buffer.shape[1], dtype="int32") - self.index  # (C,)
         inside = ops.reshape((offset >= 0) & (offset < length), (1, -1, 1, 1))
-        return ops.where(inside, ops.take(new, ops.clip(offset, 0, length - 1), axis=1), buffer)
+        new = ops.cast(new, buffer.dtype)
+        if length > 1:
+            new = ops.take(new, ops.clip(offset, 0, length - 1), axis=1)  # (B, C, K, D)
+        return ops.where(inside, new, buffer)
 
     @classmethod
     def empty(cls, batch_size, capacity, num_heads, head_dim, dtype):
