@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, only_use, other, replace
+from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, made_by, only_use, other, replace
 
 HEADS_FIRST = [0, 2, 1, 3]
 MASKED = -1e9  # as in kzoo.layers.attention_function
@@ -54,21 +54,21 @@ def _scores(value):
     all scores, hides as well: a score vanishes beside MASKED in float32.
     """
     hidden = None
-    add = _node(value, "Add")
+    add = made_by(value, "Add")
     for kept, hides in (add.inputs, add.inputs[::-1]) if add is not None else ():
-        kept_node, hides_node = _node(kept, "Mul"), _node(hides, "Mul")
+        kept_node, hides_node = made_by(kept, "Mul"), made_by(hides, "Mul")
         if kept_node is None or hides_node is None or not any(map(_is_masked, hides_node.inputs)):
             continue
-        scores = [each for each in kept_node.inputs if each.producer() is not None and _node(each, "Cast") is None]
+        scores = [each for each in kept_node.inputs if each.producer() is not None and made_by(each, "Cast") is None]
         if len(scores) == 1:
             value, hidden = scores[0], hides
             break
     bias = None
-    add = _node(value, "Add")
+    add = made_by(value, "Add")
     for scores, more in (add.inputs, add.inputs[::-1]) if add is not None else ():
-        if _node(scores, "MatMul") is not None:
+        if made_by(scores, "MatMul") is not None:
             value, bias = scores, more
-    return _node(value, "MatMul"), hidden, bias
+    return made_by(value, "MatMul"), hidden, bias
 
 
 def _added_to_scores(graph, softmax, query, hidden, bias, whole_rows):
@@ -77,24 +77,28 @@ def _added_to_scores(graph, softmax, query, hidden, bias, whole_rows):
     Args:
         whole_rows: what hides may be the same for all queries, (B, 1, 1, S), and has to be repeated for each.
     """
-    repeated = next((use.node for use in hidden.uses() if use.node.op_type == "Expand"), None) if hidden else None
-    if repeated is not None:  # by an earlier layer
-        hidden = repeated.outputs[0]
-    elif hidden is not None and whole_rows:
-        shape = ir.node("Shape", [query], attributes={"start": 1, "end": 2})
-        one = constant(graph, f"{hidden.name}_one", np.array([1], "int64"))
-        rows = ir.node("Concat", [one, one, shape.outputs[0], one], attributes={"axis": 0})
-        repeated = ir.node("Expand", [hidden, rows.outputs[0]])
-        for node, name in ((shape, "length"), (rows, "rows"), (repeated, "repeated")):
-            node.outputs[0].name = f"{softmax.outputs[0].name}_{name}"
-        graph.insert_before(softmax, [shape, rows, repeated])
-        hidden = repeated.outputs[0]
+    if hidden is not None and whole_rows:
+        hidden = _for_every_query(graph, softmax, query, hidden)
     if hidden is None or bias is None:
         return bias if hidden is None else hidden
     both = ir.node("Add", [hidden, bias])
     both.outputs[0].name = f"{softmax.outputs[0].name}_added"
     graph.insert_before(softmax, both)
     return both.outputs[0]
+
+
+def _for_every_query(graph, softmax, query, hidden):
+    """What hides, (B, 1, 1 or T, S), as (B, 1, T, S); repeated once for all the layers that share it."""
+    repeated = next((use.node for use in hidden.uses() if use.node.op_type == "Expand"), None)
+    if repeated is None:
+        length = ir.node("Shape", [query], attributes={"start": 1, "end": 2})
+        one = constant(graph, f"{hidden.name}_one", np.array([1], "int64"))
+        rows = ir.node("Concat", [one, one, length.outputs[0], one], attributes={"axis": 0})
+        repeated = ir.node("Expand", [hidden, rows.outputs[0]])
+        for node, name in ((length, "length"), (rows, "rows"), (repeated, "repeated")):
+            node.outputs[0].name = f"{softmax.outputs[0].name}_{name}"
+        graph.insert_before(softmax, [length, rows, repeated])
+    return repeated.outputs[0]
 
 
 def _is_masked(value):
@@ -127,7 +131,7 @@ def _query(value):
 
 def _keys(turned):
     """The `_Side` behind k^T (B, H, D, S)."""
-    node = _node(turned, "Transpose")
+    node = made_by(turned, "Transpose")
     if node is not None and _perm(node) == [0, 2, 3, 1]:
         return _cut(node.inputs[0])
     return _side(node.inputs[0]) if node is not None and _perm(node) == [0, 1, 3, 2] else None
@@ -137,9 +141,9 @@ def _side(value):
     """The `_Side` behind (B, H, S, D); None where it is something else."""
     if value.is_graph_input():
         return _Side(value)
-    concat = _node(value, "Concat")
+    concat = made_by(value, "Concat")
     if concat is None:
-        turned = _node(value, "Transpose")
+        turned = made_by(value, "Transpose")
         return _cut(turned.inputs[0]) if turned is not None and _perm(turned) == HEADS_FIRST else None
     if len(concat.inputs) != 2 or concat.inputs[0].producer() is not None:
         return None
@@ -149,13 +153,8 @@ def _side(value):
 
 def _cut(value):
     """The `_Side` of a (B, S, E) from which heads (B, S, H, D) are cut."""
-    cut = _node(value, "Reshape")
+    cut = made_by(value, "Reshape")
     return _Side(cut.inputs[0]) if cut is not None and len(_sizes(cut)) == 4 else None
-
-
-def _node(value, op_type):
-    node = value.producer()
-    return node if node is not None and node.op_type == op_type else None
 
 
 def _perm(node):

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from kzoo.export.onnx_attention import fuse_attention
-from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, only_use, other, replace
+from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, made_by, only_use, other, replace
 from kzoo.export.onnx_norms import fuse_layer_normalization, fuse_residual_norm, fuse_residual_rms_norm
 
 
@@ -84,18 +84,14 @@ def look_up_directly(graph, gather):
 
     where(ids < 0, ids + size, ids) is nine nodes in a converted file.
     """
-    add = gather.inputs[1].producer()
-    if add is None or add.op_type != "Add":
-        return
-    for kept in add.inputs:
-        product = kept.producer()
-        if product is None or product.op_type != "Mul":
-            continue
-        for ids, chosen in (product.inputs, product.inputs[::-1]):
-            cast = chosen.producer()
-            inverse = None if cast is None or cast.op_type != "Cast" else cast.inputs[0].producer()
-            less = None if inverse is None or inverse.op_type != "Not" else inverse.inputs[0].producer()
-            if less is not None and less.op_type == "Less" and _is_number(less.inputs[1], 0.0):
+    add = made_by(gather.inputs[1], "Add")
+    for kept in add.inputs if add is not None else ():
+        product = made_by(kept, "Mul")
+        for ids, chosen in (product.inputs, product.inputs[::-1]) if product is not None else ():
+            cast = made_by(chosen, "Cast")
+            inverse = None if cast is None else made_by(cast.inputs[0], "Not")
+            less = None if inverse is None else made_by(inverse.inputs[0], "Less")
+            if less is not None and _is_number(less.inputs[1], 0.0):
                 gather.replace_input_with(1, ids)
                 return
 

@@ -63,9 +63,6 @@ def merge_decoders(prefill, decode, forms):
     return model
 
 
-
-
-
 def _enclose(inner, outer, given):
     """Let `inner`, a graph of its own, use the inputs and weights of the graph that it will stand in.
 

@@ -17,6 +17,12 @@ def array_of(value):
     return None if tensor is None else tensor.numpy()
 
 
+def made_by(value, op_type):
+    """The node that makes a value, or None if it is of another type or there is none."""
+    node = value.producer()
+    return node if node is not None and node.op_type == op_type else None
+
+
 def only_use(value, op_type):
     uses = list(value.uses())
     return uses[0].node if len(uses) == 1 and uses[0].node.op_type == op_type else None

@@ -1,21 +1,15 @@
 """Normalisation of a converted graph as one operator, with the residual sum before it."""
 import onnx_ir as ir
 
-from kzoo.export.onnx_nodes import CONTRIB, array_of, insert, only_use, other, replace
+from kzoo.export.onnx_nodes import CONTRIB, array_of, insert, made_by, only_use, other, replace
 
 
 def fuse_layer_normalization(graph, divide):
     """(x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias becomes LayerNormalization (opset 17)."""
     centred, root = divide.inputs
-    subtract, root = centred.producer(), root.producer()
-    if subtract is None or subtract.op_type != "Sub" or root is None or root.op_type != "Sqrt":
-        return
-    add = root.inputs[0].producer()
-    if add is None or add.op_type != "Add":
-        return
-    epsilon = next((array for array in map(array_of, add.inputs) if array is not None), None)
+    subtract, (_, epsilon) = made_by(centred, "Sub"), _root_of_mean(root)
     scaled = only_use(divide.outputs[0], "Mul")
-    if epsilon is None or epsilon.size != 1 or scaled is None:
+    if subtract is None or epsilon is None or scaled is None:
         return
     scale = other(scaled, divide.outputs[0])
     shifted = only_use(scaled.outputs[0], "Add")
@@ -23,14 +17,14 @@ def fuse_layer_normalization(graph, divide):
     if bias is not None and not _is_vector(bias):
         shifted, bias = None, None  # an addition that belongs to something else
     fused = ir.node("LayerNormalization", [subtract.inputs[0], scale, *([bias] if bias is not None else [])],
-                    attributes={"axis": -1, "epsilon": float(epsilon.reshape(())), "stash_type": 1})
+                    attributes={"axis": -1, "epsilon": epsilon, "stash_type": 1})
     insert(graph, shifted or scaled, fused)
 
 
 def fuse_residual_norm(graph, norm):
     """LayerNormalization(x + y) becomes SkipLayerNormalization, which also gives x + y to whoever else needs it."""
-    sums = norm.inputs[0].producer()
-    if len(norm.inputs) == 3 and sums is not None and sums.op_type == "Add":
+    sums = made_by(norm.inputs[0], "Add")
+    if len(norm.inputs) == 3 and sums is not None:
         _with_skip(graph, sums, norm, norm.inputs[1:], "SkipLayerNormalization",
                    norm.attributes["epsilon"].as_float())
 
@@ -41,22 +35,28 @@ def fuse_residual_rms_norm(graph, reciprocal):
     The norm without a residual stays in parts, which ONNX Runtime joins when it opens the file: the operator for it is
     in no standard of opset 18.
     """
-    root = reciprocal.inputs[0].producer()
-    add = None if root is None or root.op_type != "Sqrt" else root.inputs[0].producer()
-    if add is None or add.op_type != "Add":
-        return
-    epsilon = next((array for array in map(array_of, add.inputs) if array is not None), None)
+    mean, epsilon = _root_of_mean(reciprocal.inputs[0])
     divided = only_use(reciprocal.outputs[0], "Mul")
-    if epsilon is None or epsilon.size != 1 or divided is None:
+    if mean is None or epsilon is None or divided is None:
         return
     x = other(divided, reciprocal.outputs[0])
-    scaled = only_use(divided.outputs[0], "Mul")
-    mean = next((each.producer() for each in add.inputs if each.producer() is not None), None)
-    if scaled is None or mean is None or mean.op_type != "ReduceMean" or not _is_square(mean.inputs[0], x):
+    scaled, sums = only_use(divided.outputs[0], "Mul"), made_by(x, "Add")
+    if scaled is None or sums is None or not _is_square(mean.inputs[0], x):
         return
-    scale, sums = other(scaled, divided.outputs[0]), x.producer()
-    if _is_vector(scale) and sums is not None and sums.op_type == "Add":
-        _with_skip(graph, sums, scaled, [scale], "SkipSimplifiedLayerNormalization", float(epsilon.reshape(())))
+    scale = other(scaled, divided.outputs[0])
+    if _is_vector(scale):
+        _with_skip(graph, sums, scaled, [scale], "SkipSimplifiedLayerNormalization", epsilon)
+
+
+def _root_of_mean(value):
+    """(the ReduceMean, epsilon) behind sqrt(mean(...) + epsilon); None for what is something else."""
+    root = made_by(value, "Sqrt")
+    add = None if root is None else made_by(root.inputs[0], "Add")
+    if add is None:
+        return None, None
+    epsilon = next((array for array in map(array_of, add.inputs) if array is not None), None)
+    mean = next((node for node in (made_by(each, "ReduceMean") for each in add.inputs) if node is not None), None)
+    return mean, float(epsilon.reshape(())) if epsilon is not None and epsilon.size == 1 else None
 
 
 def _with_skip(graph, sums, end, weights, op_type, epsilon):
@@ -80,11 +80,7 @@ def _with_skip(graph, sums, end, weights, op_type, epsilon):
         output.name = name
     graph.insert_after(end, fused)
     replace(end.outputs[0], fused.outputs[0])
-    for use in list(sums.outputs[0].uses()):
-        if use.node is not fused:
-            use.node.replace_input_with(use.idx, fused.outputs[3])
-    if sums.outputs[0].is_graph_output():
-        replace(sums.outputs[0], fused.outputs[3])
+    replace(sums.outputs[0], fused.outputs[3])
 
 
 def _is_vector(value):
@@ -92,5 +88,5 @@ def _is_vector(value):
 
 
 def _is_square(value, x):
-    node = value.producer()
-    return node is not None and node.op_type == "Mul" and list(node.inputs) == [x, x]
+    node = made_by(value, "Mul")
+    return node is not None and list(node.inputs) == [x, x]
