@@ -1,10 +1,13 @@
 """Fixtures every test may use; and what makes compiling cheap, which takes most of the time of tests."""
 import os
 import pathlib
+import sys
 
+import numpy as np
 import pytest
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+HELPERS = ("tests.models.cases", "tests.tasks.encoders")  # what test modules import and what draws numbers too
 
 # Tests run a compiled function once or twice, so that what a compiler spends on speed is lost. Processes that tests
 # start (training that is killed, exports) compile as users do.
@@ -15,6 +18,15 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CHECKOUT / ".pytest_cache" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Each test draws the same numbers from the `rng` of its module, whichever tests ran before it in the process."""
+    for name in {item.module.__name__, *(set(HELPERS) & set(sys.modules))}:
+        generator = getattr(sys.modules.get(name), "rng", None)
+        if isinstance(generator, np.random.Generator):
+            generator.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(scope="session", autouse=True)
