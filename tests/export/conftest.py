@@ -1,8 +1,11 @@
 """One exported bundle for all tests here: conversions cost seconds each."""
+import json
+import os
 import shutil
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import kzoo
 from kzoo.export import export, exporter, read_bundle, worker
@@ -51,13 +54,22 @@ def export_here(run_here):
 
 @pytest.fixture(scope="session")
 def exported(model, tmp_path_factory):
-    """(folder, lines of progress) of a bundle in all formats; tests that change it take `bundle`."""
-    folder = tmp_path_factory.mktemp("exported") / "bundle"
-    lines = []
-    export(model, folder, formats=("keras", "savedmodel", "onnx", "tflite"), progress=lines.append,
-           history=[{"step": 1, "loss": 5.5}, {"step": 7, "loss": 4.25, "validation_loss": 4.5}],
-           samples=[{"prompt": "the", "text": "the <fox>", "source": "onnx"}])
-    return folder, lines
+    """(folder, lines of progress) of a bundle in all formats; tests that change it take `bundle`.
+
+    It takes half a minute, so the processes of a run write it once for all of them.
+    """
+    parent = tmp_path_factory.getbasetemp()
+    parent = parent.parent if "PYTEST_XDIST_WORKER" in os.environ else parent
+    folder, progress = parent / "exported" / "bundle", parent / "progress.json"
+    with FileLock(parent / "exported.lock"):
+        if not progress.exists():
+            lines = []
+            export(model, folder, formats=("keras", "savedmodel", "onnx", "tflite"), progress=lines.append,
+                   overwrite=True,  # another process may have failed half-way
+                   history=[{"step": 1, "loss": 5.5}, {"step": 7, "loss": 4.25, "validation_loss": 4.5}],
+                   samples=[{"prompt": "the", "text": "the <fox>", "source": "onnx"}])
+            progress.write_text(json.dumps(lines))
+    return folder, json.loads(progress.read_text())
 
 
 @pytest.fixture
