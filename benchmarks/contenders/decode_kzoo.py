@@ -23,7 +23,7 @@ def timed(*args, **kwargs):
 
 onnxruntime.InferenceSession.run_with_ort_values = timed  # two readings of the clock a token
 # Waiting threads spin, as those of every peer do by default; ours sleep unless asked, to be kind to a shared machine.
-session = open_bundle(bundle, runtime="onnx", threads=spec["threads"], spin=True)
+session = open_bundle(bundle, runtime="onnx", variant=spec["variant"], threads=spec["threads"], spin=True)
 
 
 def measure():
