@@ -21,6 +21,9 @@ PATHS = {
     "tflite": "tflite/model{suffix}.tflite",
     "savedmodel": "saved_model{suffix}/1",
     "keras": "keras{suffix}",
+    "onnx-text": "onnx/{name}{suffix}.onnx",  # those that take strings; see `kzoo.export.text_forms`
+    "tflite-text": "tflite/{name}{suffix}.tflite",
+    "savedmodel-text": "saved_model_text{suffix}/1",
 }
 
 
@@ -178,7 +181,9 @@ def read_bundle(path):
         raise ValueError(f"{place}: {unknown('task', task, TABLES)}")
     sizes = read.field(manifest, "sizes", dict)
     for name in SIZES[task]:
-        read.whole(sizes, name, smallest=1, largest=MAX_LAYERS if name == "num_layers" else MAX_COUNT)
+        unlimited = name == "max_sequence_length" and "static_length" in SIZES[task]  # 0 stands for that
+        largest = MAX_LAYERS if name == "num_layers" else MAX_COUNT
+        read.whole(sizes, name, smallest=0 if unlimited else 1, largest=largest)
     settings = read.field(manifest, "settings", dict)
     if "num_labels" in sizes:
         labels = read.field(settings, "labels", list)

@@ -90,8 +90,13 @@ def save(model, signature, arrays, path, variant="none"):
     rename(graph, signature)
     clean(model)
     model = quantize(model, variant)
-    model.producer_name, model.doc_string, graph = "kzoo", None, model.graph
-    size = sum(value.const_value.nbytes for value in graph.initializers.values())
+    return write_model(model, path)
+
+
+def write_model(model, path):
+    """Write an `onnx_ir.Model`, its weights to a file `<path>_data` beside it beyond 2 GiB. Returns the files."""
+    model.producer_name, model.doc_string = "kzoo", None
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     if size <= EXTERNAL_ABOVE:
         ir.save(model, path)
         return [path]

@@ -4,6 +4,7 @@ Errors of an output are maximal absolute differences divided by the spread of th
 the largest minus the smallest at real tokens. (Trained logits have a large common offset, which float32 rounds; the
 spread is what it is measured against.)
 """
+import contextlib
 import dataclasses
 import math
 
@@ -13,6 +14,8 @@ from kzoo.errors import unknown
 from kzoo.export.artifact import GOLDEN, PATHS, read_bundle
 from kzoo.export.golden import decoder_of, load_golden, record_golden, steps_of
 from kzoo.export.session import first_line, open_session
+from kzoo.export.text_forms import reads_text
+from kzoo.export.text_verify import check_texts
 
 # Variant -> largest error of logits relative to their spread, and whether greedy tokens must be equal.
 TOLERANCES = {
@@ -58,6 +61,9 @@ def verify(bundle, model=None, runtimes=None, variants=None):
         for name in names or ():
             if name not in known:
                 raise ValueError(unknown(kind, name, known))
+    if any(artifact.runtime == "onnx-text" for artifact in bundle.artifacts):
+        with contextlib.suppress(ImportError):  # before another file's runtime loads TensorFlow
+            import kzoo.export.onnx_text_session  # noqa: F401
     rows = check_bundle_files(bundle)
     if model is None:
         if GOLDEN not in bundle.files:
@@ -94,6 +100,10 @@ def verify_artifact(bundle, artifact, golden):
         return [_row(artifact.name, "opens", None, None, None, f"not checked: {first_line(error)}")], None
     except ValueError as error:
         return [_row(artifact.name, "opens", None, None, False, str(error))], None
+    if reads_text(artifact.runtime):
+        tolerance, _ = TOLERANCES[session.variant]
+        return _run(artifact.name, [("names, shapes, dtypes", lambda: _check_description(session)),
+                                    *check_texts(bundle, session, tolerance)]), session
     return compare(golden, session, artifact.name), session
 
 
@@ -131,6 +141,11 @@ def compare(golden, session, name=None):
                            lambda: _check_reorder(session, long[-1], tolerance)))
         for each in golden.continuations:
             checks.append((each.name, lambda each=each: _check_continuation(session, each, tolerance, exact)))
+    return _run(name, checks)
+
+
+def _run(name, checks):
+    """Rows of (check, function) pairs."""
     rows = []
     for check, function in checks:
         try:

@@ -30,13 +30,15 @@ def main(argv):
 def convert(spec):
     """Write one artifact; returns its files."""
     from kzoo.export.target import get_target
+
+    target = get_target(spec["format"])  # before TensorFlow: a format may need what has to be loaded first
     from kzoo.saving import load
 
     def model():
         return load(spec["run"], dtype="float32")  # a mixed-precision policy has no place in a file
 
     # Made in the call, so that a target that is done with the model can free it.
-    files = get_target(spec["format"]).write(model(), pathlib.Path(spec["bundle"]), spec["quantize"])
+    files = target.write(model(), pathlib.Path(spec["bundle"]), spec["quantize"])
     return {"files": list(map(str, files))}
 
 

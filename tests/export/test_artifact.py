@@ -45,6 +45,15 @@ def test_a_sound_bundle_opens(tmp_path):
     assert os.fspath(bundle) == str(tmp_path)
 
 
+def test_only_models_that_can_be_without_a_limit_may_say_so(tmp_path):
+    sizes = {**SIZES, "hidden_dim": 15, "source_vocabulary_size": 7, "static_length": 512, "max_sequence_length": 0}
+    assert read_bundle(make_bundle(tmp_path, sizes=sizes, task="translation")).sizes["max_sequence_length"] == 0
+    with pytest.raises(ValueError, match="`max_sequence_length` must be from 1"):
+        read_bundle(make_bundle(tmp_path, sizes=sizes))
+    with pytest.raises(ValueError, match="`static_length` must be from 1"):
+        read_bundle(make_bundle(tmp_path, sizes={**sizes, "static_length": 0}, task="translation"))
+
+
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
