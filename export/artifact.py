@@ -9,6 +9,7 @@ from kzoo.errors import unknown
 from kzoo.export.manifest import MANIFEST, RECORD, open_manifest
 from kzoo.export.signature_tables import TABLES
 from kzoo.export.signatures import signatures
+from kzoo.export.text_forms import reads_text, text_file
 from kzoo.tokenizers import tokenizer_files
 
 GOLDEN = "verification.npz"
@@ -20,9 +21,12 @@ PATHS = {
     "tflite": "tflite/model{suffix}.tflite",
     "savedmodel": "saved_model{suffix}/1",
     "keras": "keras{suffix}",
+    "onnx-text": "onnx/{name}{suffix}.onnx",  # those that take strings; see `kzoo.export.text_forms`
+    "tflite-text": "tflite/{name}{suffix}.tflite",
+    "savedmodel-text": "saved_model_text{suffix}/1",
 }
 # (runtime, variant) -> its suffix, where it is not its name. Programs in JavaScript know 4 bits as "q4".
-SUFFIXES = {("onnx", "int4"): "_q4"}
+SUFFIXES = {("onnx", "int4"): "_q4", ("onnx-text", "int4"): "_q4"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +254,7 @@ def _read_artifact(read, row, files, task, sizes):
 def _main_files(task, runtime, variant):
     """Where the graphs of an artifact lie; the first is its main file."""
     if runtime != "onnx":
-        return [main_file(runtime, variant)]
+        return [main_file(runtime, variant, text_file(task) if reads_text(runtime) else "model")]
     return list(dict.fromkeys(main_file(runtime, variant, form.file_name) for form in TABLES[task][runtime]))
 
 

@@ -210,5 +210,14 @@ def _misplaced(tensor, name, paths):
 
 # Runtime -> the rules of its files, and the operators that they may have beyond those: by name, of ONNX also by domain.
 # Where text goes in, a tokenizer's are such.
-RULES = {"tflite": (_audit_tflite, ()), "onnx": (_audit_onnx, ()), "savedmodel": (_audit_saved_model, ()),
-         "keras": (None, ())}
+RULES = {
+    "tflite": (_audit_tflite, ()),
+    "onnx": (_audit_onnx, ()),
+    "savedmodel": (_audit_saved_model, ()),
+    "keras": (None, ()),
+    "tflite-text": (_audit_tflite, ("FastWordpieceTokenizeWithOffsets", "TFText>FastSentencepieceTokenize",
+                                    "TFText>FastSentencepieceDetokenize")),
+    "onnx-text": (_audit_onnx, ("ai.onnx.contrib", "ai.onnx.ml")),
+    "savedmodel-text": (_audit_saved_model, ("FastWordpieceTokenizeWithOffsets", "NormalizeUTF8",
+                                             "RegexSplitWithOffsets", "SentencepieceOp", "SentencepieceTokenizeOp")),
+}

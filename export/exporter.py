@@ -17,17 +17,18 @@ from kzoo.export.layouts import check_layouts, write_layouts
 from kzoo.export.manifest import FORMAT_VERSION, write_manifest
 from kzoo.export.process import run_worker
 from kzoo.export.quality import measure_reference
-from kzoo.export.signature_tables import FORWARD, REWRITING
+from kzoo.export.signature_tables import ANSWERS, FORWARD, REWRITING
 from kzoo.export.signatures import settings_of, signatures, sizes_of
 from kzoo.export.target import TARGETS, get_target
+from kzoo.export.text_forms import CORES, reads_text, text_formats
 from kzoo.files import atomic_folder, check_target, write_atomic, write_json
 
 FORMATS = ("savedmodel", "onnx", "tflite")
 LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "onnxruntime", "tf2onnx", "ai-edge-litert", "tokenizers")
 
 
-def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, keep_failed=False, eval_data=None,
-           eval_limit=None, eval_options=None, layout=(), progress=None, **sections):
+def export(model, path, formats=FORMATS, quantize=("none",), text=False, overwrite=False, keep_failed=False,
+           eval_data=None, eval_limit=None, eval_options=None, layout=(), progress=None, **sections):
     """Write a bundle: the model in several file formats, each opened in its own runtime and compared with the model.
 
     Every conversion and every comparison runs in a process of its own, one after the other.
@@ -38,6 +39,10 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         formats: some of "savedmodel", "onnx", "tflite", and "keras" for the weights to train on.
         quantize: variants to write: "none", which is float32, in every format; "fp16" and "int8" as ONNX and TFLite,
             "int4" as ONNX. A format that lacks a variant is written in the others.
+        text: also write files that take strings, their tokenizer inside, for formats that have operators for it: beside
+            each file of a model that answers one text, another one with the whole model; for a model that generates,
+            one file a format that makes the ids. Their ids are compared with the tokenizer's on texts where
+            tokenizers differ.
         overwrite: replace an existing folder.
         keep_failed: keep artifacts that fail verification.
         eval_data: file or files as for `kzoo.evaluation.evaluate`: each quantised artifact is measured on it.
@@ -49,9 +54,10 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         sections: more of the report, see `kzoo.export.report.render_report`: `history`, `samples`.
 
     Returns: the `Bundle`; it can be given wherever a folder can.
-    Raises: ValueError for an unknown format, quantisation or layout, or a layout without its format; FileExistsError if
-        the folder exists; CheckFailed if an artifact failed verification (the others are kept, the failed one goes
-        unless `keep_failed`) or could not be written at all (nothing is kept).
+    Raises: ValueError for an unknown format, quantisation or layout, a layout without its format, or a tokenizer that
+        no file can hold or that gives other ids inside of it; FileExistsError if the folder exists; CheckFailed if an
+        artifact failed verification (the others are kept, the failed one goes unless `keep_failed`) or could not be
+        written at all (nothing is kept).
     """
     progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
     check_target(path, overwrite)
@@ -68,6 +74,10 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
     if model.task not in FORWARD:
         raise ValueError(f"Models of the task {model.task!r} cannot be exported; those of "
                          f"{', '.join(FORWARD)} can.")
+    if text:
+        plan, remarks = add_text(plan, model)
+        for remark in remarks:
+            progress(remark)
     with atomic_folder(path, overwrite) as folder:
         folder = folder.resolve()
         run, work = folder / ".run", folder / ".work"
@@ -84,6 +94,9 @@ def export(model, path, formats=FORMATS, quantize=("none",), overwrite=False, ke
         failed = {}
         for i, artifact in enumerate(artifacts):
             artifacts[i], rows = _check(artifact, folder, work / "check", manifest, progress, reference)
+            if not rows and reads_text(artifact.runtime):  # it holds the same graph, and is nothing without the other
+                core = dataclasses.replace(artifact, runtime=CORES[artifact.runtime]).name
+                rows = failed.get(core, ())
             if rows:
                 failed[artifact.name] = rows
         if not keep_failed:
@@ -123,6 +136,21 @@ def make_plan(formats, quantize):
         if not any(target is planned for planned, _ in plan):
             target.check(quantize[0])
     return plan
+
+
+def add_text(plan, model):
+    """(the plan with files that take strings behind each format, sentences on formats that have none)."""
+    formats = list(dict.fromkeys(target.name for target, _ in plan))
+    found, remarks = text_formats(model.task, model.tokenizer, formats)
+    result = []
+    for name in formats:
+        planned = [variant for target, variant in plan if target.name == name]
+        result += [(target, variant) for target, variant in plan if target.name == name]
+        for runtime in found:
+            if CORES[runtime] == name:
+                variants = planned if model.task in ANSWERS else ["none"]  # a tokenizer has nothing to quantise
+                result += [(get_target(runtime), variant) for variant in variants]
+    return result, remarks
 
 
 def _absolute(data):
@@ -199,7 +227,8 @@ def _convert(target, variant, folder, run, work, manifest, progress):
 
 def _check(artifact, folder, work, manifest, progress, reference=None):
     """(the artifact with its verification, the rows that failed)."""
-    quality = None if reference is None or artifact.variant == "none" else reference._asdict()
+    measured = reference is not None and artifact.variant != "none" and not reads_text(artifact.runtime)
+    quality = reference._asdict() if measured else None
     result = run_worker(f"verifying {artifact.name}", work, command="check", artifact=artifact.spec(),
                         manifest=manifest, bundle=str(folder), golden=str(folder / GOLDEN), quality=quality, timed=True)
     for row in result["rows"]:

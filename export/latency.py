@@ -17,6 +17,8 @@ def measure(session, prompt_length=32, new_tokens=32, text_length=128, repeats=3
     Returns: dict of medians: first_token_seconds and tokens_per_second, with prompt_length and new_tokens, of a session
         that generates; seconds_per_text, with text_length, of one that answers. Empty if the context is too short.
     """
+    if hasattr(session, "per_token"):  # its texts are strings
+        return _measure_strings(session, text_length, repeats)
     if not hasattr(session, "prefill") and not hasattr(session, "read"):
         return _measure_answer(session, text_length, repeats)
     context = session.max_sequence_length or 2 * (prompt_length + new_tokens)
@@ -35,12 +37,24 @@ def measure(session, prompt_length=32, new_tokens=32, text_length=128, repeats=3
 def _measure_answer(session, length, repeats):
     length = min(length, session.sizes["max_sequence_length"])
     ids = np.random.default_rng(0).integers(0, session.sizes["vocabulary_size"], (1, length)).astype("int32")
+    return {"text_length": length, "seconds_per_text": _median_seconds(
+        lambda: session.run("forward", {"token_ids": ids}), repeats)}
+
+
+def _measure_strings(session, length, repeats):
+    """As `_measure_answer`, of a text with about as many tokens, a word each as far as the tokenizer knows it."""
+    text = " ".join(["the"] * length)
+    found = int(session.read([text])["padding_mask"].sum())
+    return {"text_length": found, "seconds_per_text": _median_seconds(lambda: session.read([text]), repeats)}
+
+
+def _median_seconds(function, repeats):
     seconds = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        session.run("forward", {"token_ids": ids})
+        function()
         seconds.append(time.perf_counter() - start)
-    return {"text_length": length, "seconds_per_text": statistics.median(seconds[1:])}
+    return statistics.median(seconds[1:])
 
 
 def _run(session, prompt, new_tokens):

@@ -13,7 +13,7 @@ from kzoo.export.task_sessions import AnsweringSession, GrowingSeq2SeqSession, T
 
 # What ONNX Runtime calls the types of tensors.
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
-          "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool"}
+          "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool", "tensor(string)": "string"}
 
 
 class _State(NamedTuple):

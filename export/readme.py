@@ -1,11 +1,12 @@
 """The README of a bundle: how to run each of its files where it belongs."""
 import string
 
-from kzoo.export import readme_answering, readme_generation, readme_rewriting
+from kzoo.export import readme_answering, readme_generation, readme_rewriting, readme_text
 from kzoo.export.genai import JAVASCRIPT_TYPES
 from kzoo.export.layouts import describe_layouts
-from kzoo.export.signature_tables import REWRITING
+from kzoo.export.signature_tables import ANSWERS, REWRITING
 from kzoo.export.signatures import prefill_lengths, signatures
+from kzoo.export.text_forms import reads_text
 
 HEAD = string.Template("""\
 # $title
@@ -82,14 +83,14 @@ def render_readme(manifest):
     describe = _generation if manifest["task"] == "text-generation" else (
         _rewriting if manifest["task"] in REWRITING else _answering)
     texts, values = describe(manifest, has_tokenizer)
-    texts = {**texts, "keras": KERAS}
+    texts = {**texts, **readme_text.RUNTIMES, "keras": KERAS}
     values = {
         "title": f"A {manifest['family']} model", "version": manifest["kzoo"], "family": manifest["family"],
         "parameters": f"{manifest['parameters']:,}", "task": manifest["task"], "table": "\n".join(rows),
         "runtime": first, "extra": {"onnx": "", "tflite": "[tflite]"}.get(first, "[train]"),
         "context": sizes["max_sequence_length"], "folder": "path/to/this/folder", "name": manifest["family"],
         "tflite_cpp": TFLITE_CPP, "litertlm": readme_generation.LITERTLM if has_litertlm else "",
-        **_javascript(manifest, has_tokenizer), **values}
+        **_javascript(manifest, has_tokenizer), **values, **_strings(manifest, artifacts)}
     parts = [HEAD, *(texts[name] for name in texts if name in runtimes)]
     return "".join(part.substitute(values) for part in parts) + describe_layouts(bytes_of)
 
@@ -155,6 +156,22 @@ def _answering(manifest, has_tokenizer):
     values.update(buckets=_listed(forms), bucket=next(iter(forms)), savedmodel_call=", ".join(
         f"{row.file_name}={row.file_name}" for row in signatures(task, "savedmodel", sizes)["forward"].inputs))
     return readme_answering.RUNTIMES, values
+
+
+def _strings(manifest, artifacts):
+    """Values of the files that take strings."""
+    values = {"text_cut": "Texts longer than the model are cut at their end." if manifest["task"] in ANSWERS else
+              "Give the ids to the model."}
+    for row in artifacts:
+        if reads_text(row["runtime"]):
+            forms = list(signatures(manifest["task"], row["runtime"], manifest["sizes"]).values())
+            name = row["runtime"].replace("-", "_")
+            values.setdefault(f"{name}_file", row["file"])
+            values[f"{name}_outputs"] = _rows(forms[-1].outputs)
+            values[f"{name}_first"] = forms[0].outputs[0].file_name
+            values[f"{name}_signatures"], values[f"{name}_signature"] = (
+                _listed(form.file_name for form in forms), forms[0].file_name)
+    return values
 
 
 def _rows(rows):

@@ -8,7 +8,8 @@ from kzoo.export.report_page import PAGE
 
 MAKINGS = ["artifact", ">arena", ">operators", "*most frequent", "*left by XNNPACK", "*left by the GPU's"]
 # As people write the runtimes.
-TITLES = {"savedmodel": "SavedModel", "onnx": "ONNX", "tflite": "TFLite", "keras": "Keras"}
+TITLES = {"savedmodel": "SavedModel", "onnx": "ONNX", "tflite": "TFLite", "keras": "Keras",
+          "savedmodel-text": "SavedModel with text", "onnx-text": "ONNX with text", "tflite-text": "TFLite with text"}
 
 
 def render_report(manifest, history=(), samples=()):
@@ -63,6 +64,7 @@ def _speeds(artifacts):
     if not measured:
         return ""
     first = measured[0]["latency"]
+    measured = [row for row in measured if row["latency"].keys() == first.keys()]  # not the speed of a tokenizer alone
     if "tokens_per_second" in first:
         what = f"Greedy, one prompt of {first['prompt_length']} tokens, {first['new_tokens']} new ones"
         bars = [(_name(row), row["latency"]["tokens_per_second"], describe_speed(row["latency"])) for row in measured]

@@ -19,7 +19,7 @@ class SavedModelTarget(Target):
         return sorted(str(file.relative_to(folder)) for file in path.rglob("*") if file.is_file())
 
 
-def write_saved_model(model, rows, path):
+def write_saved_model(model, rows, path, make=None, resources=()):
     """Save a function for each signature, inputs and outputs under the signature's file names.
 
     Through Keras' ExportArchive: a plain `tf.saved_model.save` of a module around the model keeps the variables
@@ -29,15 +29,19 @@ def write_saved_model(model, rows, path):
         model: a task model.
         rows: expanded signatures.
         path: the folder to make.
+        make: function (model, signature) -> function of its inputs in order; None means `endpoint`.
+        resources: what those functions use besides the model and that TensorFlow has to save.
     """
     import keras
     import tensorflow as tf
 
     archive = keras.export.ExportArchive()
+    for resource in resources:
+        archive.track(resource)
     for signature in rows:
         specs = [tf.TensorSpec([size if isinstance(size, int) else None for size in row.shape], row.dtype,
                                name=row.file_name) for row in signature.inputs]
-        archive.add_endpoint(signature.file_name, endpoint(model, signature), input_signature=specs)
+        archive.add_endpoint(signature.file_name, (make or endpoint)(model, signature), input_signature=specs)
     archive.write_out(str(path), verbose=False)
 
 

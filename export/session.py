@@ -15,6 +15,12 @@ RUNTIMES = {
     "savedmodel": ("kzoo.export.saved_model_session", "kzoo[train]"),
     "keras": ("kzoo.export.keras_session", "kzoo[train]"),
 }
+# The same for files that take strings.
+TEXT_RUNTIMES = {
+    "onnx-text": ("kzoo.export.onnx_text_session", "kzoo[text]"),
+    "tflite-text": ("kzoo.export.tflite_text_session", "kzoo[train,tflite]"),
+    "savedmodel-text": ("kzoo.export.saved_model_text_session", "kzoo[train]"),
+}
 
 
 class Session(abc.ABC):
@@ -97,6 +103,7 @@ def open_bundle(path, runtime=None, variant="none", **options):
     Args:
         path: the bundle's folder.
         runtime: "onnx", "tflite", "savedmodel" or "keras"; None takes the first of these that the bundle has.
+            With "-text" behind it the file whose tokenizer is inside, see `kzoo.export.text_session`.
         variant: its quantisation, "none" for float32.
         options: of the runtime, for example `threads`.
 
@@ -104,7 +111,7 @@ def open_bundle(path, runtime=None, variant="none", **options):
         the bundle has not; ImportError naming the extra if the runtime is not installed.
     """
     bundle = read_bundle(path)
-    if runtime is not None and runtime not in RUNTIMES:
+    if runtime is not None and runtime not in {**RUNTIMES, **TEXT_RUNTIMES}:
         raise ValueError(unknown("runtime", runtime, RUNTIMES))
     artifact = bundle.find(runtime, variant)
     bundle.check_opening(artifact)
@@ -127,7 +134,7 @@ def open_session(bundle, artifact, **options):
     """
     from kzoo.tokenizers import find_tokenizer, load_tokenizer
 
-    module, extra = RUNTIMES[artifact.runtime]
+    module, extra = {**RUNTIMES, **TEXT_RUNTIMES}[artifact.runtime]
     try:
         cls = importlib.import_module(module).SESSIONS[bundle.task]
     except ImportError as error:

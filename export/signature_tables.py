@@ -8,6 +8,7 @@ numbers, sizes of the model (`vocabulary_size`), and symbols that a caller choos
 import dataclasses
 
 from kzoo.export.signature import Row, Signature
+from kzoo.export.text_signatures import answer_forms, tokenize_forms
 
 # Of tensors with any batch size and length.
 _PER_TOKEN = ("batch_size", "sequence_length")
@@ -109,6 +110,7 @@ def _answers(task):
                              _static(_texts(_HUGGING_FACE, "int32", "int32")), _static(outputs)),),
         "savedmodel": (dataclasses.replace(FORWARD[task], file_name="serving_default"),),
         "keras": (FORWARD[task],),
+        **(answer_forms(outputs, _static) if task != "question-answering" else {}),  # which reads two texts
     }
 
 
@@ -163,6 +165,7 @@ _REWRITING = {
                   (*_LOGITS, *_OURS_GROWN)),
     ),
     "keras": (_PAIR,),
+    **tokenize_forms("static_length"),
 }
 
 # ONNX: one more graph that does the work of these two, chosen by a flag; `merged_signature` adds their rows.
@@ -218,6 +221,7 @@ TABLES = {
             ), (*FORWARD["text-generation"].outputs, *_OURS_GROWN)),
         ),
         "keras": (FORWARD["text-generation"],),
+        **tokenize_forms("max_sequence_length"),
     },
     **{task: _answers(task) for task in ANSWERS},
     **dict.fromkeys(REWRITING, _REWRITING),

@@ -12,13 +12,19 @@ TARGETS = {
     "onnx": ("kzoo.export.onnx_model", "OnnxTarget"),
     "tflite": ("kzoo.export.tflite_model", "TFLiteTarget"),
 }
+# Those that take strings, written beside the above where `text` is asked for.
+TEXT_TARGETS = {
+    "savedmodel-text": ("kzoo.export.saved_model_text", "SavedModelTextTarget"),
+    "onnx-text": ("kzoo.export.onnx_text", "OnnxTextTarget"),
+    "tflite-text": ("kzoo.export.tflite_text", "TFLiteTextTarget"),
+}
 
 
 class Target:
     """A file format.
 
     Attributes:
-        name: a key of `TARGETS`, and the runtime that opens the result.
+        name: a key of `TARGETS` or `TEXT_TARGETS`, and the runtime that opens the result.
         quantisations: the variants it can write, "none" first.
     """
 
@@ -53,7 +59,8 @@ class Target:
 
 def get_target(name):
     """The target that writes a format."""
-    if name not in TARGETS:
+    known = {**TARGETS, **TEXT_TARGETS}
+    if name not in known:
         raise ValueError(unknown("format", name, TARGETS))
-    module, cls = TARGETS[name]
+    module, cls = known[name]
     return getattr(importlib.import_module(module), cls)()

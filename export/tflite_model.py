@@ -17,8 +17,6 @@ class TFLiteTarget(Target):
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
-        import tensorflow as tf
-
         rows = list(signatures(model.task, self.name, sizes_of(model)).values())
         path = pathlib.Path(folder, self.path(quantize))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,15 +24,30 @@ class TFLiteTarget(Target):
             write_saved_model(model, rows, work)
             del model  # the converter has the weights from the folder and needs the memory
             gc.collect()
-            converter = tf.lite.TFLiteConverter.from_saved_model(
-                work, signature_keys=[signature.file_name for signature in rows])
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            # Weights become constants, stored once for all signatures; as resources the file would lack their values.
-            converter.experimental_enable_resource_variables = False
-            if quantize != "none":
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            if quantize == "fp16":
-                converter.target_spec.supported_types = [tf.float16]
-            content = converter.convert()
+            content = to_tflite(work, rows, quantize)
         path.write_bytes(content)
         return [str(path.relative_to(folder))]
+
+
+def to_tflite(folder, rows, quantize="none", custom=False):
+    """A SavedModel as the bytes of a TFLite file.
+
+    Args:
+        folder: the SavedModel.
+        rows: its signatures, expanded.
+        quantize: one of `TFLiteTarget.quantisations`.
+        custom: allow operators that are not TFLite's own.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        folder, signature_keys=[signature.file_name for signature in rows])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    converter.allow_custom_ops = custom
+    # Weights become constants, stored once for all signatures; as resources the file would lack their values.
+    converter.experimental_enable_resource_variables = False
+    if quantize != "none":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "fp16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()

@@ -18,6 +18,8 @@ from kzoo.export.golden import check_golden, decoder_of, load_golden, record_gol
 from kzoo.export.process import run_worker
 from kzoo.export.session import first_line, open_session
 from kzoo.export.signature_tables import MERGED
+from kzoo.export.text_forms import reads_text
+from kzoo.export.text_verify import check_texts
 
 TIMEOUT = 3600.0  # seconds for one artifact; a damaged file may keep its runtime busy for ever
 
@@ -142,6 +144,10 @@ def audit_artifact(bundle, artifact):
 
 def compare_artifact(bundle, artifact, golden, session):
     """Rows of `compare`, for every form in which the artifact holds the model."""
+    if reads_text(artifact.runtime):
+        tolerance, _ = TOLERANCES[session.variant]
+        return _run(artifact.name, [("names, shapes, dtypes", lambda: _check_description(session)),
+                                    *check_texts(bundle, session, tolerance)])
     rows = compare(golden, session, artifact.name)
     if main_file("onnx", artifact.variant, MERGED.file_name) in artifact.files:
         try:
@@ -186,6 +192,11 @@ def compare(golden, session, name=None):
                            lambda: _check_reorder(session, long[-1], tolerance)))
         for each in golden.continuations:
             checks.append((each.name, lambda each=each: _check_continuation(session, each, tolerance, exact)))
+    return _run(name, checks)
+
+
+def _run(name, checks):
+    """Rows of (check, function) pairs."""
     rows = []
     for check, function in checks:
         try:

@@ -37,13 +37,15 @@ def main(argv):
 def convert(spec):
     """Write one artifact; returns its files."""
     from kzoo.export.target import get_target
+
+    target = get_target(spec["format"])  # before TensorFlow: a format may need what has to be loaded first
     from kzoo.saving import load
 
     def model():
         return load(spec["run"], dtype="float32")  # a mixed-precision policy has no place in a file
 
     # Made in the call, so that a target that is done with the model can free it.
-    files = get_target(spec["format"]).write(model(), pathlib.Path(spec["bundle"]), spec["quantize"])
+    files = target.write(model(), pathlib.Path(spec["bundle"]), spec["quantize"])
     return {"files": list(map(str, files))}
 
 
@@ -53,7 +55,7 @@ def check(spec):
     from kzoo.export.golden import load_golden
     from kzoo.export.latency import measure
     from kzoo.export.quality import Reference, check_quality
-    from kzoo.export.session import RUNTIMES
+    from kzoo.export.session import RUNTIMES, TEXT_RUNTIMES
     from kzoo.export.verify import audit_artifact, compare_artifact, open_artifact
 
     artifact = Artifact(**spec["artifact"])
@@ -61,7 +63,7 @@ def check(spec):
     golden = load_golden(pathlib.Path(spec["golden"]))
     with contextlib.suppress(ImportError):  # a runtime that is missing is told when the file is opened
         # Before memory is watched: a runtime's own code is no property of the artifact.
-        importlib.import_module(RUNTIMES[artifact.runtime][0])
+        importlib.import_module({**RUNTIMES, **TEXT_RUNTIMES}[artifact.runtime][0])
 
     def use():
         """As someone who opens the file for one text; comparisons, which call it in every way, come later."""

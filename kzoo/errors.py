@@ -6,9 +6,9 @@ turns those into exit status 2. Work that ran and whose check failed raises `Che
 import difflib
 
 # Package -> the extra that brings it.
-EXTRAS = {"keras": "train", "tensorflow": "train", "jax": "jax", "ai_edge_litert": "tflite", "onnx": "export",
-          "onnx_ir": "export", "tf2onnx": "export", "rouge_score": "evaluate", "sacrebleu": "evaluate",
-          "seqeval": "evaluate", "sklearn": "evaluate"}
+EXTRAS = {"keras": "train", "tensorflow": "train", "tensorflow_text": "train", "jax": "jax", "ai_edge_litert": "tflite",
+          "onnx": "export", "onnx_ir": "export", "tf2onnx": "export", "onnxruntime_extensions": "text",
+          "rouge_score": "evaluate", "sacrebleu": "evaluate", "seqeval": "evaluate", "sklearn": "evaluate"}
 
 
 class CheckFailed(RuntimeError):

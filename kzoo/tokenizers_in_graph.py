@@ -23,6 +23,8 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from kzoo.wordpiece_characters import wordpiece_parts
+
 KINDS = ("character", "wordpiece", "sentencepiece")
 
 
@@ -104,11 +106,7 @@ class _SentencePiece(_InGraph):
 
     def __init__(self, tokenizer, add_special_tokens):
         super().__init__(tokenizer, add_special_tokens)
-        if tokenizer.sentencepiece_model is None or tokenizer.recognises_special_tokens:
-            raise ValueError("SentencePiece inside a graph needs the model file (tokenizer.model, spiece.model) and "
-                             "reads special tokens in text as plain characters. This tokenizer was made from "
-                             "tokenizer.json alone, or recognises special tokens.")
-        self.tokenizer = _tensorflow_text().SentencepieceTokenizer(tokenizer.sentencepiece_model, out_type=tf.int32)
+        self.tokenizer = tensorflow_text().SentencepieceTokenizer(sentencepiece_model(tokenizer), out_type=tf.int32)
 
     def tokenize(self, texts):
         return self.tokenizer.tokenize(texts)
@@ -125,16 +123,7 @@ class _WordPiece(_InGraph):
 
     def __init__(self, tokenizer, add_special_tokens):
         super().__init__(tokenizer, add_special_tokens)
-        parts = json.loads(tokenizer.fast.to_str())
-        normalizer, model = parts["normalizer"] or {}, parts["model"]
-        types = normalizer.get("type"), (parts["pre_tokenizer"] or {}).get("type")
-        if types != ("BertNormalizer", "BertPreTokenizer"):
-            raise ValueError("WordPiece inside a graph has BERT's normaliser and pre-tokenizer. "
-                             f"Received: {types[0]} and {types[1]}.")
-        for token in parts["added_tokens"]:
-            if not token["special"] or any(token[name] for name in ("lstrip", "rstrip", "single_word", "normalized")):
-                raise ValueError("WordPiece inside a graph knows no added tokens but special ones, taken as they are. "
-                                 f"Received: {token['content']!r}.")
+        normalizer, model = wordpiece_parts(tokenizer)
         self._clean, self._han = normalizer["clean_text"], normalizer["handle_chinese_chars"]
         self._lower = normalizer["lowercase"]
         self._strip = self._lower if normalizer["strip_accents"] is None else normalizer["strip_accents"]
@@ -143,7 +132,7 @@ class _WordPiece(_InGraph):
         self._specials = "|".join(map(re.escape, specials))
         self._longest, self._unknown = model["max_input_chars_per_word"], model["unk_token"]
         names = {index: token for token, index in tokenizer.vocabulary.items()}
-        self._text = _tensorflow_text()
+        self._text = tensorflow_text()
         self.wordpiece = self._text.FastWordpieceTokenizer(
             [names.get(index, f"\x00unused {index}") for index in range(tokenizer.vocabulary_size)],
             suffix_indicator=model["continuing_subword_prefix"], max_bytes_per_word=4 * self._longest,
@@ -187,7 +176,17 @@ class _WordPiece(_InGraph):
         return self._text.regex_split(texts, f"[{SPACE}]+|[{PUNCTUATION}]", f"[{PUNCTUATION}]")
 
 
-def _tensorflow_text():
+def sentencepiece_model(tokenizer):
+    """The bytes of the model that encodes, or a ValueError where that is not all there is to it."""
+    if tokenizer.sentencepiece_model is None or tokenizer.recognises_special_tokens:
+        raise ValueError("SentencePiece inside a graph needs the model file (tokenizer.model, spiece.model) and "
+                         "reads special tokens in text as plain characters. This tokenizer was made from "
+                         "tokenizer.json alone, or recognises special tokens.")
+    return tokenizer.sentencepiece_model
+
+
+def tensorflow_text():
+    """The package, or an ImportError that says how to get it."""
     try:
         import tensorflow_text
     except ImportError as error:

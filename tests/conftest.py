@@ -1,4 +1,5 @@
 """Fixtures every test may use; and what makes compiling cheap, which takes most of the time of tests."""
+import contextlib
 import os
 import pathlib
 import sys
@@ -18,6 +19,10 @@ if os.environ.get("KERAS_BACKEND") == "jax":
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CHECKOUT / ".pytest_cache" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+with contextlib.suppress(ImportError):
+    import onnxruntime_extensions  # noqa: F401 - it works beside TensorFlow if it is loaded first
 
 
 @pytest.hookimpl(tryfirst=True)

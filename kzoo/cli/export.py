@@ -14,6 +14,9 @@ def add_commands(add):
                         help="some of savedmodel,onnx,tflite")
     parser.add_argument("--quantize", type=comma_list, default=ABSENT, metavar="NAME,...",
                         help="variants to write: some of none, which is float32, fp16, int8, int4")
+    parser.add_argument("--text", action="store_true", default=ABSENT,
+                        help="also write files that take strings, with the tokenizer inside where the format has "
+                             "operators for it")
     parser.add_argument("--eval-data", nargs="+", type=data_file, default=ABSENT, metavar="FILE",
                         help="measure every quantised file on this data, as `kzoo evaluate` does, beside the model")
     parser.add_argument("--eval-limit", type=number(), default=ABSENT, metavar="X",
@@ -57,7 +60,7 @@ def export(args):
     check_target(args.bundle, getattr(args, "overwrite", False))  # before minutes of loading and converting
     start_backend()
     model = kzoo.load(args.path, task=args.task)
-    names = ["formats", "quantize", "overwrite", "keep_failed", "eval_data", "eval_limit", "layout"]
+    names = ["formats", "quantize", "text", "overwrite", "keep_failed", "eval_data", "eval_limit", "layout"]
     write_bundle(model, args.bundle, **given(args, names))
     print(args.bundle)
 

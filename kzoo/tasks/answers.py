@@ -36,12 +36,16 @@ def classify(model, inputs, truncate=False, batch_size=32):
     """
     texts, single = read_texts(inputs)
     rows = add_special_tokens(model, model.tokenizer.encode_batch(texts, add_special_tokens=False), truncate)
-    answers = []
-    for outputs in run_rows(model, rows, batch_size=batch_size):
-        scores = dict(zip(model.settings["labels"], softmax(outputs["logits"]).tolist(), strict=True))
-        label = max(scores, key=scores.get)
-        answers.append({"label": label, "score": scores[label], "scores": scores})
+    answers = [label_scores(outputs["logits"], model.settings["labels"])
+               for outputs in run_rows(model, rows, batch_size=batch_size)]
     return answers[0] if single else answers
+
+
+def label_scores(logits, labels):
+    """The answer of text classification, {"label", "score", "scores"}, from the logits (N,) of N labels."""
+    scores = dict(zip(labels, softmax(logits).tolist(), strict=True))
+    label = max(scores, key=scores.get)
+    return {"label": label, "score": scores[label], "scores": scores}
 
 
 def tag(model, inputs, overlap=None, batch_size=32, pretokenized=False):

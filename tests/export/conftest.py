@@ -8,8 +8,10 @@ import pytest
 from filelock import FileLock
 
 import kzoo
+from kzoo import wordpiece_characters
 from kzoo.export import export, exporter, read_bundle, worker
 from kzoo.export.exporter import finish
+from kzoo.export.text_forms import DIFFICULT
 
 TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"] * 5
 
@@ -50,6 +52,33 @@ def export_here(run_here):
             patch.setattr(exporter, "run_worker", run_here)
             return export(model, folder, **{"progress": lambda line: None, **options})
     return export_here
+
+
+@pytest.fixture(scope="session")
+def few_points():
+    """WordPiece inside a graph asks for the characters that tests use: all of Unicode takes ten seconds."""
+    points = {*range(0x250), *(ord(character) for text in DIFFICULT for character in text), 0x2603}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wordpiece_characters, "CODE_POINTS", sorted(points))
+        yield
+
+
+@pytest.fixture(scope="session")
+def text_bundle(redrawn, export_here, few_points, tmp_path_factory):
+    """(model, folder) of a classifier as ONNX, with files that take strings; tests that change it take `text_copy`."""
+    tokenizer = kzoo.train_tokenizer("wordpiece", TEXT, vocabulary_size=60)
+    model = redrawn(kzoo.create("bert-tiny", task="text-classification", labels=("short", "long", "neither"),
+                                tokenizer=tokenizer, vocabulary_size=67, num_layers=1, num_heads=3, hidden_dim=18,
+                                intermediate_dim=17, max_sequence_length=41))
+    folder = tmp_path_factory.mktemp("text") / "bundle"
+    export_here(model, folder, formats=("onnx",), text=True)
+    return model, folder
+
+
+@pytest.fixture
+def text_copy(text_bundle, tmp_path):
+    """A copy of that bundle, to be damaged."""
+    return shutil.copytree(text_bundle[1], tmp_path / "bundle")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import pytest
 from kzoo.export.signature_tables import SIZES as SIZE_NAMES
 from kzoo.export.signature_tables import TABLES
 from kzoo.export.signatures import forward_lengths, forward_signature, prefill_lengths, signatures
+from kzoo.export.text_forms import reads_text
 
 SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 33}
 TEXTS = {"vocabulary_size": 11, "max_sequence_length": 45, "num_segments": 2, "num_labels": 3, "hidden_dim": 13}
@@ -63,7 +64,8 @@ def test_encoders_have_the_names_that_their_clients_expect():
 def test_models_without_segments_have_no_input_for_them():
     for runtime in TABLES["fill-mask"]:
         for form in signatures("fill-mask", runtime, {**TEXTS, "num_segments": 1}).values():
-            assert [row.name for row in form.inputs] == ["token_ids", "padding_mask"]
+            names = ["texts"] if reads_text(runtime) else ["token_ids", "padding_mask"]
+            assert [row.name for row in form.inputs] == names
 
 
 @pytest.mark.parametrize("task", TABLES)

@@ -1,0 +1,45 @@
+"""TFLite with its tokenizer inside, by tensorflow-text's operators: a string in, the answer or its ids out."""
+import pathlib
+import tempfile
+
+import tensorflow as tf
+
+from kzoo.export.artifact import main_file
+from kzoo.export.saved_model import write_saved_model
+from kzoo.export.signatures import signatures, sizes_of
+from kzoo.export.target import Target
+from kzoo.export.text_forms import DIFFICULT, refuse_differences, text_file
+from kzoo.export.text_graph import text_endpoint
+from kzoo.export.tflite_model import TFLiteTarget, to_tflite
+from kzoo.tokenizers_in_tflite import tflite_tokenizer
+
+
+class TFLiteTextTarget(Target):
+    """`tflite/model_text.tflite`: one text at a time, `answer_<T>` for each bucket; `tokenizer.tflite` for tasks whose
+    model is run step by step."""
+
+    name = "tflite-text"
+    quantisations = TFLiteTarget.quantisations
+
+    def write(self, model, folder, quantize="none"):
+        self.check(quantize)
+        rows = list(signatures(model.task, self.name, sizes_of(model)).values())
+        path = pathlib.Path(folder, self.path(quantize, model.task))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        twin = tflite_tokenizer(model.tokenizer)
+        found = [twin(tf.constant([text.encode("utf-8")])).numpy().tolist() for text in DIFFICULT]
+        refuse_differences(self.name, DIFFICULT, model.tokenizer.encode_batch(DIFFICULT, add_special_tokens=False),
+                           found)
+
+        def tokenize(texts):
+            ids = twin(texts)
+            return ids, tf.zeros([1], tf.int32), tf.reshape(tf.size(ids), [1])
+
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:
+            write_saved_model(model, rows, work, lambda model, signature: text_endpoint(model, signature, tokenize))
+            content = to_tflite(work, rows, quantize, custom=True)
+        path.write_bytes(content)
+        return [str(path.relative_to(folder))]
+
+    def path(self, quantize="none", task="text-generation"):
+        return main_file(self.name, quantize, text_file(task))
