@@ -156,7 +156,7 @@ class OnnxGeneration(OnnxSession, TextGenerationSession):
         return logits.numpy()[:, -1], _State(cache, mask, positions[:, -1:] + 1)
 
     def _decode(self, token_ids, state):
-        mask = np.pad(state.padding_mask, ((0, 0), (0, 1)), constant_values=1)
+        mask = np.concatenate([state.padding_mask, np.ones((len(state.padding_mask), 1), "int64")], axis=1)
         logits, *cache = self._step(np.asarray(token_ids)[:, None], mask, state.positions, state.cache)
         return logits.numpy()[:, -1], _State(cache, mask, state.positions + 1)
 

@@ -165,7 +165,7 @@ def _token_by_token(decoder, token_ids, padding_mask, limit, options, eos, rows,
         logits = restrict(logits, histories, length, limit, options, eos)
         tokens = choose(logits, options, generators and [generators[i] for i in active])
         ids[active, width + length] = tokens
-        ended = np.isin(tokens, eos)
+        ended = np.array([token in eos for token in tokens.tolist()])  # np.isin takes longer than a token may
         for place, i in enumerate(active):
             if on_token is not None:
                 on_token(rows[i], int(tokens[place]))

@@ -18,10 +18,8 @@ def model(redrawn):
 
 
 @pytest.fixture
-def written(model, tmp_path, monkeypatch):
+def written(model, tmp_path):
     """A function of a variant: the proto of its file."""
-    monkeypatch.setattr(onnx_quantize, "BITS", {"int8": (8, E), "int4": (4, E)})
-
     def write(variant):
         file, = OnnxTarget().write(model, tmp_path, variant)
         return onnx.load(tmp_path / file)
@@ -48,25 +46,39 @@ def test_every_matrix_is_packed_and_the_table_once(written, variant, bits):
 @pytest.mark.parametrize(("bits", "most"), [(8, 1 / 254), (4, 1 / 30)])
 def test_what_is_read_back_is_near(bits, most):
     """A row of the table, as the graph reads it, is off by at most half a step of its block."""
-    rows = np.random.default_rng(0).normal(size=(7, 64)).astype("float32")
+    rows = np.random.default_rng(0).normal(size=(7, 96)).astype("float32")
     inputs = [onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, [None])]
-    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 64])]
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, 96])]
     graph = onnx.helper.make_graph([onnx.helper.make_node("Gather", ["table", "ids"], ["y"])], "g", inputs, outputs,
-                                   [onnx.numpy_helper.from_array(np.tile(rows, (64, 1)), "table")])
+                                   [onnx.numpy_helper.from_array(np.tile(rows, (32, 1)), "table")])
     model = onnx_quantize.ir.from_proto(onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10))
-    onnx_quantize.BITS["test"] = (bits, 32)
-    try:
-        proto = onnx_quantize.ir.to_proto(onnx_quantize.quantize(model, "test"))
-    finally:
-        del onnx_quantize.BITS["test"]
+    variant = next(name for name, each in onnx_quantize.BITS.items() if each == bits)
+    proto = onnx_quantize.ir.to_proto(onnx_quantize.quantize(model, variant))
     assert [node.op_type for node in proto.graph.node if node.op_type != "Reshape"] == ["GatherBlockQuantized"]
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     found, = session.run(None, {"ids": np.arange(7)})
-    blocks = rows.reshape(7, 2, 32)
+    blocks = rows.reshape(7, 3, 32)
     spread = 2 * np.abs(blocks).max(-1) if bits == 8 else blocks.max(-1) - np.minimum(blocks.min(-1), 0)
-    error = np.abs(found.reshape(7, 2, 32) - blocks).max(-1)
+    error = np.abs(found.reshape(7, 3, 32) - blocks).max(-1)
     assert (error <= spread * most * 1.05).all() and error.max() > spread.max() * most / 20
+
+
+@pytest.mark.parametrize(("width", "size"), [(768, 128), (192, 64), (96, 32), (45, 128)])
+def test_blocks_cut_rows_without_a_rest_where_they_can(width, size):
+    weight = np.random.default_rng(0).normal(size=(width, 3)).astype("float32")
+    inputs, outputs = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, columns])
+                       for name, columns in (("x", width), ("y", 3)))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [inputs], [outputs],
+                                   [onnx.numpy_helper.from_array(weight, "w")])
+    model = onnx_quantize.ir.from_proto(onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10))
+    proto = onnx_quantize.ir.to_proto(onnx_quantize.quantize(model, "int4"))
+    (node,) = [node for node in proto.graph.node if node.op_type == "MatMulNBits"]
+    assert {each.name: each.i for each in node.attribute}["block_size"] == size
+    x = np.random.default_rng(1).normal(size=(5, width)).astype("float32")
+    found, = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    assert 0 < np.abs(found - x @ weight).max() < 0.3 * np.ptp(x @ weight)
 
 
 def test_half_precision_keeps_the_signature(written):
