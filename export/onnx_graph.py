@@ -12,7 +12,7 @@ from onnx_ir.passes import common
 
 from kzoo.export.onnx_attention import fuse_attention
 from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, made_by, only_use, other, replace
-from kzoo.export.onnx_norms import fuse_layer_normalization, fuse_residual_norm, fuse_residual_rms_norm
+from kzoo.export.onnx_norms import fuse_layer_normalization, fuse_residual_rms_norm
 
 
 def clean(model, portable=False):
@@ -258,7 +258,6 @@ def _row_products(value):
 # The operator that a rewrite starts from, in the order of their work.
 REWRITES = (("Reshape", keep_leading_axes), ("Gather", look_up_directly), ("Div", fuse_layer_normalization),
             ("Tanh", fuse_gelu), ("Erf", fuse_gelu), ("Concat", lift_transpose), ("Shape", ask_before_transposing),
-            ("Softmax", fuse_attention), ("LayerNormalization", fuse_residual_norm),
-            ("Reciprocal", fuse_residual_rms_norm), ("MatMul", merge_projections))
+            ("Softmax", fuse_attention), ("Reciprocal", fuse_residual_rms_norm), ("MatMul", merge_projections))
 # Of these the result is an operator of ONNX Runtime.
-OWN_OPERATORS = (fuse_gelu, fuse_attention, fuse_residual_norm, fuse_residual_rms_norm)
+OWN_OPERATORS = (fuse_gelu, fuse_attention, fuse_residual_rms_norm)

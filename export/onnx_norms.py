@@ -1,4 +1,8 @@
-"""Normalisation of a converted graph as one operator, with the residual sum before it."""
+"""Normalisation of a converted graph as one operator.
+
+The sum before a LayerNormalization stays a node of its own: ONNX Runtime's SkipLayerNormalization, which takes it in,
+is slower than the two on processors: 0.27 ms for 128 rows of BERT-base, where they take 0.08 ms.
+"""
 import onnx_ir as ir
 
 from kzoo.export.onnx_nodes import CONTRIB, array_of, insert, made_by, only_use, other, replace
@@ -21,14 +25,6 @@ def fuse_layer_normalization(graph, divide):
     insert(graph, shifted or scaled, fused)
 
 
-def fuse_residual_norm(graph, norm):
-    """LayerNormalization(x + y) becomes SkipLayerNormalization, which also gives x + y to whoever else needs it."""
-    sums = made_by(norm.inputs[0], "Add")
-    if len(norm.inputs) == 3 and sums is not None:
-        _with_skip(graph, sums, norm, norm.inputs[1:], "SkipLayerNormalization",
-                   norm.attributes["epsilon"].as_float())
-
-
 def fuse_residual_rms_norm(graph, reciprocal):
     """(x + y) / sqrt(mean((x + y)^2) + epsilon) * scale becomes SkipSimplifiedLayerNormalization.
 
@@ -45,7 +41,7 @@ def fuse_residual_rms_norm(graph, reciprocal):
         return
     scale = other(scaled, divided.outputs[0])
     if _is_vector(scale):
-        _with_skip(graph, sums, scaled, [scale], "SkipSimplifiedLayerNormalization", epsilon)
+        _with_skip(graph, sums, scaled, scale, epsilon)
 
 
 def _root_of_mean(value):
@@ -59,21 +55,12 @@ def _root_of_mean(value):
     return mean, float(epsilon.reshape(())) if epsilon is not None and epsilon.size == 1 else None
 
 
-def _with_skip(graph, sums, end, weights, op_type, epsilon):
+def _with_skip(graph, sums, end, scale, epsilon):
     """Put one node in the place of the Add `sums` and of the norm that ends with the node `end`."""
-    operands = list(sums.inputs)
     # Both are (B, T, E): a table's rows may be one for all of a batch, which the operator does not repeat.
-    if any(each.producer() is None or each.producer().op_type == "Gather" for each in operands):
+    if any(each.producer() is None or each.producer().op_type == "Gather" for each in sums.inputs):
         return
-    bias = []
-    for i, operand in enumerate(operands):
-        added = operand.producer()
-        if op_type == "SkipLayerNormalization" and added.op_type == "Add" and len(list(operand.uses())) == 1:
-            vectors = [each for each in added.inputs if _is_vector(each)]
-            if len(vectors) == 1:
-                operands[i], bias = other(added, vectors[0]), vectors
-                break
-    fused = ir.node(op_type, [*operands, *weights, *bias], domain=CONTRIB, num_outputs=4,
+    fused = ir.node("SkipSimplifiedLayerNormalization", [*sums.inputs, scale], domain=CONTRIB, num_outputs=4,
                     attributes={"epsilon": epsilon})
     result, total = sums.outputs[0].name, end.outputs[0].name
     for output, name in zip(fused.outputs, (f"{total}_norm", "", "", f"{result}_sum"), strict=True):

@@ -15,7 +15,7 @@ from onnx_ir.passes import common
 from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, DefaultWeightOnlyQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert
+from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, only_use, other
 
 BITS = {"int8": 8, "int4": 4}
 # Weights of a block: the largest that cuts a row into whole blocks, else the first, whose last one is filled up. With 4
@@ -72,16 +72,28 @@ def _pack(graph, packed, name, rows, bits):
 
 
 def _product(graph, node, packed, bits):
-    """x W becomes MatMulNBits."""
+    """x W or x W + b becomes MatMulNBits."""
     found = _matrix(node.inputs[1])
     if found is None:
         return
     name, rows = found
     weight = _pack(graph, packed, name, rows, bits)
-    insert(graph, node, ir.node(
-        "MatMulNBits", [node.inputs[0], weight.blocks, weight.scales, *weight.zero_points], domain=CONTRIB,
+    zero_points = weight.zero_points or [None]
+    last, bias = _with_bias(node)
+    insert(graph, last, ir.node(
+        "MatMulNBits", [node.inputs[0], weight.blocks, weight.scales, *zero_points, *([None, bias] if bias else [])],
+        domain=CONTRIB,
         attributes={"K": rows.shape[1], "N": rows.shape[0], "bits": bits, "block_size": _block_size(rows.shape[1]),
                     "accuracy_level": 4}))
+
+
+def _with_bias(node):
+    """(the Add of a vector to a product, the vector); (the product, None) where there is none."""
+    add = only_use(node.outputs[0], "Add")
+    bias = None if add is None else other(add, node.outputs[0])
+    if bias is None or bias.const_value is None or len(bias.shape) != 1:
+        return node, None
+    return add, bias
 
 
 def _matrix(value):

@@ -14,6 +14,8 @@ from kzoo.export.task_sessions import AnsweringSession, GrowingSeq2SeqSession, T
 # What ONNX Runtime calls the types of tensors.
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64",
           "tensor(int64)": "int64", "tensor(int32)": "int32", "tensor(bool)": "bool", "tensor(string)": "string"}
+# What ONNX Runtime makes of a sum and the norm after it is slower than the two, see `kzoo.export.onnx_norms`.
+SLOWER = ["SkipLayerNormFusion"]
 
 
 class _State(NamedTuple):
@@ -47,7 +49,8 @@ class OnnxSession(Session):
         folder = pathlib.Path(path).parent
         self._graphs = {form.name: onnxruntime.InferenceSession(
             str(folder / pathlib.PurePosixPath(main_file("onnx", self.variant, form.file_name)).name), settings,
-            providers=list(providers)) for form in self.file_signatures.values() if not form.derived}
+            providers=list(providers), disabled_optimizers=SLOWER)
+            for form in self.file_signatures.values() if not form.derived}
 
     def described(self):
         def rows(tensors):
