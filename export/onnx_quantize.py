@@ -4,7 +4,11 @@ Matrices are cut into blocks along the axis that a product sums over; every bloc
 point. The products are ONNX Runtime's MatMulNBits, which also rounds what comes in to 8 bits, tables are read by its
 GatherBlockQuantized; a table that also reads out logits is stored once for both.
 
-Source: Frantar et al. 2022, section 2 (arXiv 2210.17323) call this round-to-nearest, in groups.
+Where many tokens are read at once, products of 8-bit integers are faster than those: DynamicQuantizeMatMul, with a
+scale for each column of the weights and one for all that comes in, which is less exact.
+
+Sources: Frantar et al. 2022, section 2 (arXiv 2210.17323) call the first round-to-nearest, in groups; Zafrir et al.
+2019, section 2 (arXiv 1910.06188) do the second to BERT.
 """
 import math
 from typing import NamedTuple
@@ -24,18 +28,28 @@ BLOCKS = (128, 64, 32)
 SMALLEST_TABLE = 2**14  # numbers; what is smaller stays as it is
 
 
-def quantize(model, variant):
-    """The graph of a variant; `model`, an `onnx_ir.Model`, may be changed."""
+def quantize(model, variant, dynamic=False):
+    """The graph of a variant.
+
+    Args:
+        model: an `onnx_ir.Model`, which may be changed.
+        variant: "none", "fp16", or a key of `BITS`.
+        dynamic: with 8 bits, products of integers.
+    """
     if variant == "none":
         return model
     if variant == "fp16":  # inputs and outputs stay float32, so that all variants have the same signatures
         model = ir.from_proto(convert_float_to_float16(ir.to_proto(model), keep_io_types=True))
         common.TopologicalSortPass()(model)
         return model
-    graph, packed = model.graph, {}
+    graph, packed, bits = model.graph, {}, BITS[variant]
     for node in list(graph):
-        if node.op_type in REPLACEMENTS and not node.domain:
-            REPLACEMENTS[node.op_type](graph, node, packed, BITS[variant])
+        if node.domain:
+            continue
+        if node.op_type == "MatMul" and not (dynamic and bits == 8 and _integer_product(graph, node, packed)):
+            _product(graph, node, packed, bits)
+        elif node.op_type == "Gather":
+            _lookup(graph, node, packed, bits)
     common.RemoveUnusedNodesPass()(model)  # transposed tables, and weights that are packed now
     graph.opset_imports[CONTRIB] = 1
     return model
@@ -87,6 +101,23 @@ def _product(graph, node, packed, bits):
                     "accuracy_level": 4}))
 
 
+def _integer_product(graph, node, packed):
+    """x W or x W + b becomes DynamicQuantizeMatMul; whether it could: W may not be a table of ids, nor tiny."""
+    matrix = array_of(node.inputs[1])
+    if matrix is None or matrix.ndim != 2 or matrix.size < SMALLEST_TABLE:
+        return False
+    name = node.inputs[1].name
+    if (name, "integers") not in packed:
+        scales = np.maximum(np.abs(matrix).max(axis=0) / 127, np.finfo("float32").tiny).astype("float32")  # (N,)
+        integers = np.clip(np.rint(matrix / scales), -127, 127).astype("int8")
+        packed[name, "integers"] = (constant(graph, f"{name}_integers", integers),
+                                    constant(graph, f"{name}_integer_scales", scales))
+    last, bias = _with_bias(node)
+    inputs = [node.inputs[0], *packed[name, "integers"], None, *([bias] if bias else [])]
+    insert(graph, last, ir.node("DynamicQuantizeMatMul", inputs, domain=CONTRIB))
+    return True
+
+
 def _with_bias(node):
     """(the Add of a vector to a product, the vector); (the product, None) where there is none."""
     add = only_use(node.outputs[0], "Add")
@@ -117,6 +148,3 @@ def _lookup(graph, node, packed, bits):
     insert(graph, node, ir.node(
         "GatherBlockQuantized", [weight.data, node.inputs[1], weight.scales, *weight.zero_points], domain=CONTRIB,
         attributes={"bits": bits, "block_size": _block_size(table.shape[1]), "gather_axis": 0, "quantize_axis": 1}))
-
-
-REPLACEMENTS = {"MatMul": _product, "Gather": _lookup}
