@@ -1,11 +1,13 @@
 """Weights in few bits: what is stored, how exact it is, and that a table is stored once."""
+import collections
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 
 import kzoo
-from kzoo.export import onnx_quantize
+from kzoo.export import onnx_model, onnx_quantize
 from kzoo.export.onnx_model import OnnxTarget
 
 E, V = 32, 517  # the table is as wide as a block
@@ -92,3 +94,50 @@ def test_half_precision_keeps_the_signature(written):
 def test_what_is_not_a_weight_stays(written):
     nodes = [node.op_type for node in written("int8").graph.node]
     assert nodes.count("MultiHeadAttention") == 1 and nodes.count("MatMul") == 0
+
+
+@pytest.fixture(scope="module")
+def encoder(redrawn):
+    return redrawn(kzoo.create("bert-tiny", task="text-classification", labels=("a", "b", "c"), vocabulary_size=V,
+                               num_layers=2, num_heads=2, hidden_dim=128, intermediate_dim=160,
+                               max_sequence_length=11))
+
+
+def kinds(model, folder):
+    file, = OnnxTarget().write(model, folder, "int8")
+    return collections.Counter(node.op_type for node in onnx.load(folder / file).graph.node)
+
+
+def test_whole_texts_go_through_products_of_integers(encoder, tmp_path):
+    found = kinds(encoder, tmp_path)
+    assert found["DynamicQuantizeMatMul"] == 4 * 2 + 1  # queries, keys and values are one; the pooler
+    assert found["MatMul"] == 0 and found["GatherBlockQuantized"] == 1
+
+
+def test_a_model_that_loses_too_much_goes_through_blocks(encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_model, "NEAR", 1e-9)
+    found = kinds(encoder, tmp_path)
+    assert found["DynamicQuantizeMatMul"] == 0 and found["MatMulNBits"] == 4 * 2 + 2
+
+
+def test_a_product_of_integers_is_near_and_no_other():
+    random = np.random.default_rng(0)
+    weight, bias = random.normal(size=(192, 96)).astype("float32"), random.normal(size=96).astype("float32")
+    inputs, outputs = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, columns])
+                       for name, columns in (("x", 192), ("y", 96)))
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["p"]), onnx.helper.make_node("Add", ["p", "b"], ["y"])], "g",
+        [inputs], [outputs], [onnx.numpy_helper.from_array(weight, "w"), onnx.numpy_helper.from_array(bias, "b")])
+    model = onnx_quantize.ir.from_proto(onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10))
+    proto = onnx_quantize.ir.to_proto(onnx_quantize.quantize(model, "int8", dynamic=True))
+    (node,) = proto.graph.node
+    assert node.op_type == "DynamicQuantizeMatMul" and arrays(proto)["w_integers"].dtype == np.int8
+    x = random.normal(size=(7, 192)).astype("float32")
+    expected = x @ weight + bias
+    found, = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    assert 0 < np.abs(found - expected).max() < 0.02 * np.ptp(expected)
+    scales = next(each for each in proto.graph.initializer if each.name == "w_integer_scales")
+    scales.CopyFrom(onnx.numpy_helper.from_array(arrays(proto)[scales.name][::-1].copy(), scales.name))
+    wrong, = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+    assert np.abs(wrong - expected).max() > 0.05 * np.ptp(expected)
