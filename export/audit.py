@@ -19,6 +19,7 @@ WIDE_DTYPES = frozenset({"INT64", "UINT64", "FLOAT64"})
 
 # Of ONNX: from the opset with LayerNormalization to that with Attention.
 OPSETS = range(17, 24)
+CONTRIB = "com.microsoft"  # the operators that ONNX Runtime adds to the standard's
 ONNX_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 # Of SavedModels: operators that call back into the Python that made them.
@@ -46,6 +47,8 @@ def audit(bundle, artifact):
     Returns: an `Audit`; without checks for a format that has no rules.
     """
     rules, allowed = RULES[artifact.runtime]
+    if bundle.manifest.get("portable"):
+        allowed = set(allowed) - {CONTRIB}
     paths = {name: bundle.folder / name for name in artifact.files}
     try:
         return rules(paths, frozenset(allowed)) if rules else Audit([], {})
@@ -92,8 +95,6 @@ def _audit_tflite(paths, allowed):
 def _audit_onnx(paths, allowed):
     import onnx
 
-    from kzoo.export.onnx_nodes import CONTRIB
-
     kinds, domains, opsets = collections.Counter(), collections.Counter(), set()
     problems = {check: [] for check in ("known operators only", "opset", "no control flow", "no dangling functions",
                                         "data inside the bundle")}
@@ -109,7 +110,7 @@ def _audit_onnx(paths, allowed):
         opsets.add(imports.get("", 0))
         problems["known operators only"] += [
             f"{name}: {domain}.{node.op_type}" for domain, node in nodes
-            if not {domain, node.op_type} & {"", CONTRIB, *allowed} and (domain, node.op_type) not in own]
+            if not {domain, node.op_type} & {"", *allowed} and (domain, node.op_type) not in own]
         problems["opset"] += [f"{name} imports no {domain!r}"
                               for domain in sorted({domain for domain, _ in nodes} - set(imports))]
         if imports.get("", OPSETS[0]) not in OPSETS:
@@ -212,12 +213,12 @@ def _misplaced(tensor, name, paths):
 # Where text goes in, a tokenizer's are such.
 RULES = {
     "tflite": (_audit_tflite, ()),
-    "onnx": (_audit_onnx, ()),
+    "onnx": (_audit_onnx, (CONTRIB,)),
     "savedmodel": (_audit_saved_model, ()),
     "keras": (None, ()),
     "tflite-text": (_audit_tflite, ("FastWordpieceTokenizeWithOffsets", "TFText>FastSentencepieceTokenize",
                                     "TFText>FastSentencepieceDetokenize")),
-    "onnx-text": (_audit_onnx, ("ai.onnx.contrib", "ai.onnx.ml")),
+    "onnx-text": (_audit_onnx, (CONTRIB, "ai.onnx.contrib", "ai.onnx.ml")),
     "savedmodel-text": (_audit_saved_model, ("FastWordpieceTokenizeWithOffsets", "NormalizeUTF8",
                                              "RegexSplitWithOffsets", "SentencepieceOp", "SentencepieceTokenizeOp")),
 }

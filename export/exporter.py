@@ -27,8 +27,8 @@ FORMATS = ("savedmodel", "onnx", "tflite")
 LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "onnxruntime", "tf2onnx", "ai-edge-litert", "tokenizers")
 
 
-def export(model, path, formats=FORMATS, quantize=("none",), text=False, overwrite=False, keep_failed=False,
-           eval_data=None, eval_limit=None, eval_options=None, layout=(), progress=None, **sections):
+def export(model, path, formats=FORMATS, quantize=("none",), text=False, portable=False, overwrite=False,
+           keep_failed=False, eval_data=None, eval_limit=None, eval_options=None, layout=(), progress=None, **sections):
     """Write a bundle: the model in several file formats, each opened in its own runtime and compared with the model.
 
     Every conversion and every comparison runs in a process of its own, one after the other.
@@ -43,6 +43,8 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, overwri
             each file of a model that answers one text, another one with the whole model; for a model that generates,
             one file a format that makes the ids. Their ids are compared with the tokenizer's on texts where
             tokenizers differ.
+        portable: keep ONNX files to the standard's operators, for runtimes that have no others; ONNX Runtime is slower
+            with them. They have no "int8" and "int4".
         overwrite: replace an existing folder.
         keep_failed: keep artifacts that fail verification.
         eval_data: file or files as for `kzoo.evaluation.evaluate`: each quantised artifact is measured on it.
@@ -61,7 +63,7 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, overwri
     """
     progress = progress or (lambda line: print(line, file=sys.stderr, flush=True))
     check_target(path, overwrite)
-    plan = make_plan(formats, quantize)
+    plan = make_plan(formats, quantize, portable)
     layouts = check_layouts(layout, list(dict.fromkeys(target.name for target, _ in plan)))
     if eval_data is None and (eval_limit is not None or eval_options):
         raise ValueError("`eval_limit` and `eval_options` need `eval_data`, the data to measure on.")
@@ -81,7 +83,7 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, overwri
     with atomic_folder(path, overwrite) as folder:
         folder = folder.resolve()
         run, work = folder / ".run", folder / ".work"
-        manifest = describe(model)
+        manifest = {**describe(model), **({"portable": True} if portable else {})}
         write_reference(model, folder, run, progress)
         write_shared(model, folder)
         reference = None
@@ -116,7 +118,7 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, overwri
     return read_bundle(path)
 
 
-def make_plan(formats, quantize):
+def make_plan(formats, quantize, portable=False):
     """(target, variant) pairs in the order of writing.
 
     Raises: ValueError for an unknown name, for a variant that none of the formats has, and for a format that has
@@ -126,10 +128,13 @@ def make_plan(formats, quantize):
     for name in formats:
         if name not in TARGETS:
             raise ValueError(unknown("format", name, TARGETS))
-    targets = [get_target(name) for name in TARGETS if name in formats]
+    targets = [get_target(name, portable) for name in TARGETS if name in formats]
     offered = list(dict.fromkeys(variant for target in targets for variant in target.quantisations))
     for variant in quantize:
         if variant not in offered:
+            for target in targets:
+                if variant in type(target).quantisations:
+                    target.check(variant)  # which says why it does not have it now
             raise ValueError(unknown("quantisation", variant, offered))
     plan = [(target, variant) for target in targets for variant in target.quantisations if variant in quantize]
     for target in targets:
@@ -214,7 +219,7 @@ def _convert(target, variant, folder, run, work, manifest, progress):
     name = Artifact(target.name, variant, place, ()).name
     progress(f"{name}: converting")
     result = run_worker(f"converting to {name}", work, command="convert", format=target.name, quantize=variant,
-                        run=str(run), bundle=str(folder))
+                        run=str(run), bundle=str(folder), portable=manifest.get("portable", False))
     files = result["files"]
     size = sum((folder / file).stat().st_size for file in files)
     peak = f", peak memory {result['peak_memory'] / 1e9:.1f} GB" if result["peak_memory"] else ""

@@ -16,7 +16,8 @@ MAX_LAYERS = 10_000
 LONGEST_NAME = 255  # bytes of a file or folder, on every usual system
 
 # Field that says where a bundle comes from -> its type. Those that opening it needs are read one by one.
-DESCRIPTION = {"kzoo": str, "versions": dict, "created": str, "family": str, "parameters": int, "config": dict}
+DESCRIPTION = {"kzoo": str, "versions": dict, "created": str, "family": str, "parameters": int, "config": dict,
+               "portable": bool}
 # What a manifest holds of an artifact besides its files and signatures. Of writing it: seconds, peak_memory (bytes). Of
 # using it: latency (see `kzoo.export.latency`), memory (bytes for one text). Of what it is made of (see
 # `kzoo.export.audit`): operators, delegates, arena.

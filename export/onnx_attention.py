@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
-from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, made_by, only_use, other, replace
+from kzoo.export.audit import CONTRIB
+from kzoo.export.onnx_nodes import array_of, constant, made_by, only_use, other, replace
 
 HEADS_FIRST = [0, 2, 1, 3]
 MASKED = -1e9  # as in kzoo.layers.attention_function

@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from kzoo.export.audit import CONTRIB
 from kzoo.export.onnx_attention import fuse_attention
-from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, made_by, only_use, other, replace
+from kzoo.export.onnx_nodes import array_of, constant, insert, made_by, only_use, other, replace
 from kzoo.export.onnx_norms import fuse_layer_normalization, fuse_residual_rms_norm
 
 

@@ -14,7 +14,7 @@ from kzoo.checkpoint import variables_by_path
 from kzoo.export.artifact import main_file
 from kzoo.export.onnx_graph import clean
 from kzoo.export.onnx_merged import merge_decoders, save_together
-from kzoo.export.onnx_quantize import quantize
+from kzoo.export.onnx_quantize import BITS, quantize
 from kzoo.export.signature_tables import MERGES, TABLES
 from kzoo.export.signatures import merged_signature, signatures, sizes_of
 from kzoo.export.target import Target
@@ -38,7 +38,18 @@ class OnnxTarget(Target):
     """
 
     name = "onnx"
-    quantisations = ("none", "fp16", "int8", "int4")
+    quantisations = ("none", "fp16", *BITS)
+
+    def __init__(self, portable=False):
+        super().__init__(portable)
+        if portable:
+            self.quantisations = tuple(variant for variant in self.quantisations if variant not in BITS)
+
+    def check(self, quantize):
+        if self.portable and quantize in BITS:
+            raise ValueError(f"Format 'onnx': {quantize!r} needs operators of ONNX Runtime's own, and `portable` "
+                             "(--portable) keeps to the standard's. Leave one of the two out.")
+        super().check(quantize)
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
@@ -56,7 +67,8 @@ class OnnxTarget(Target):
             if name == "merged":
                 decoders[name] = merge_decoders(decoders["prefill"], decoders["decode"], forms)
                 continue
-            graph = build_fastest(convert_graph(model, form, weights), form, arrays, quantize, sizes_of(model))
+            graph = build_fastest(convert_graph(model, form, weights), form, arrays, quantize, sizes_of(model),
+                                  self.portable)
             if "merged" in forms and name in MERGES:
                 decoders[name] = graph
             else:
@@ -95,7 +107,7 @@ def convert_graph(model, signature, weights):
     return graph
 
 
-def build_fastest(proto, signature, arrays, variant, sizes):
+def build_fastest(proto, signature, arrays, variant, sizes, portable=False):
     """`build` of the fastest form of a variant whose answers are near enough.
 
     With 8 bits, whole texts go through products of integers; where a model loses too much by them, through blocks.
@@ -103,12 +115,13 @@ def build_fastest(proto, signature, arrays, variant, sizes):
     Args:
         proto: what `convert_graph` made.
         sizes: of the model.
+        portable: keep to the standard's operators.
     """
     if variant == "int8" and signature.name == "forward":
         found = build(ir.from_proto(proto), signature, arrays, variant, dynamic=True)
         if farthest(found, build(ir.from_proto(proto), signature, arrays), signature, sizes) <= NEAR:
             return found
-    return build(ir.from_proto(proto), signature, arrays, variant)
+    return build(ir.from_proto(proto), signature, arrays, variant, portable=portable)
 
 
 def farthest(model, reference, signature, sizes):
@@ -127,7 +140,7 @@ def farthest(model, reference, signature, sizes):
                for found, wanted in zip(*answers, strict=True))
 
 
-def build(model, signature, arrays, variant="none", dynamic=False):
+def build(model, signature, arrays, variant="none", dynamic=False, portable=False):
     """Put the weights in, name what callers see, clean up, quantise. Returns the `onnx_ir.Model` to write.
 
     Args:
@@ -136,10 +149,11 @@ def build(model, signature, arrays, variant="none", dynamic=False):
         arrays: path -> numpy array of each weight.
         variant: its quantisation.
         dynamic: see `kzoo.export.onnx_quantize.quantize`.
+        portable: see `kzoo.export.onnx_graph.clean`.
     """
     place_weights(model.graph, arrays)
     rename(model.graph, signature)
-    clean(model)
+    clean(model, portable)
     model = quantize(model, variant, dynamic)
     model.producer_name, model.doc_string = "kzoo", None
     return model

@@ -1,8 +1,6 @@
 """Small steps on an onnx-ir graph that every rewrite takes."""
 import onnx_ir as ir
 
-CONTRIB = "com.microsoft"  # the operators that ONNX Runtime adds to the standard's
-
 
 def constant(graph, name, array):
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.tensor(array).dtype),

@@ -5,7 +5,8 @@ is slower than the two on processors: 0.27 ms for 128 rows of BERT-base, where t
 """
 import onnx_ir as ir
 
-from kzoo.export.onnx_nodes import CONTRIB, array_of, insert, made_by, only_use, other, replace
+from kzoo.export.audit import CONTRIB
+from kzoo.export.onnx_nodes import array_of, insert, made_by, only_use, other, replace
 
 
 def fuse_layer_normalization(graph, divide):

@@ -19,7 +19,8 @@ from onnx_ir.passes import common
 from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, DefaultWeightOnlyQuantizer
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from kzoo.export.onnx_nodes import CONTRIB, array_of, constant, insert, only_use, other
+from kzoo.export.audit import CONTRIB
+from kzoo.export.onnx_nodes import array_of, constant, insert, only_use, other
 
 BITS = {"int8": 8, "int4": 4}
 # Weights of a block: the largest that cuts a row into whole blocks, else the first, whose last one is filled up. With 4

@@ -23,6 +23,9 @@ TEXT_TARGETS = {
 class Target:
     """A file format.
 
+    Args:
+        portable: keep to what every runtime of the format has; only ONNX has runtimes with operators of their own.
+
     Attributes:
         name: a key of `TARGETS` or `TEXT_TARGETS`, and the runtime that opens the result.
         quantisations: the variants it can write, "none" first.
@@ -30,6 +33,9 @@ class Target:
 
     name = None
     quantisations = ("none",)
+
+    def __init__(self, portable=False):
+        self.portable = portable
 
     def check(self, quantize):
         """Refuse a quantisation this format has not."""
@@ -57,10 +63,10 @@ class Target:
         return open_bundle(folder, self.name, variant)
 
 
-def get_target(name):
-    """The target that writes a format."""
+def get_target(name, portable=False):
+    """The target that writes a format; `portable`: see `Target`."""
     known = {**TARGETS, **TEXT_TARGETS}
     if name not in known:
         raise ValueError(unknown("format", name, TARGETS))
     module, cls = known[name]
-    return getattr(importlib.import_module(module), cls)()
+    return getattr(importlib.import_module(module), cls)(portable)

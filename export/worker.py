@@ -38,7 +38,8 @@ def convert(spec):
     """Write one artifact; returns its files."""
     from kzoo.export.target import get_target
 
-    target = get_target(spec["format"])  # before TensorFlow: a format may need what has to be loaded first
+    # Before TensorFlow: a format may need what has to be loaded first.
+    target = get_target(spec["format"], spec.get("portable", False))
     from kzoo.saving import load
 
     def model():

@@ -25,6 +25,8 @@ def add_commands(add):
     parser.add_argument("--task", type=task, default=None, metavar="TASK", help="the head to export")
     parser.add_argument("--layout", type=_layouts, action="extend", default=ABSENT, metavar="NAME,...",
                         help="folders for model servers to add: some of triton,tfserving,kserve")
+    parser.add_argument("--portable", action="store_true", default=ABSENT,
+                        help="keep ONNX files to the standard's operators, for runtimes that have no others")
     parser.add_argument("--overwrite", action="store_true", default=ABSENT, help="replace BUNDLE if it exists")
     parser.add_argument("--keep-failed", action="store_true", default=ABSENT,
                         help="keep artifacts that fail verification; the status is still 1")
@@ -60,7 +62,7 @@ def export(args):
     check_target(args.bundle, getattr(args, "overwrite", False))  # before minutes of loading and converting
     start_backend()
     model = kzoo.load(args.path, task=args.task)
-    names = ["formats", "quantize", "text", "overwrite", "keep_failed", "eval_data", "eval_limit", "layout"]
+    names = ["formats", "quantize", "text", "overwrite", "keep_failed", "portable", "eval_data", "eval_limit", "layout"]
     write_bundle(model, args.bundle, **given(args, names))
     print(args.bundle)
 

@@ -28,11 +28,11 @@ def test_options_are_passed_by_their_name(write_bundle, tmp_path, capsys):
     bundle = str(tmp_path / "bundle")
     assert main(["export", str(tmp_path), bundle]) == 0
     assert main(["export", str(tmp_path), bundle, "--formats", "onnx,tflite", "--quantize", "none,int8", "--task",
-                 "text-generation", "--text", "--keep-failed", "--overwrite", "--layout", "triton,kserve", "--layout",
-                 "tfserving"]) == 0
+                 "text-generation", "--text", "--portable", "--keep-failed", "--overwrite", "--layout",
+                 "triton,kserve", "--layout", "tfserving"]) == 0
     assert [call[1]["task"] for call in loads] == [None, "text-generation"]
     assert exports == [(("the model", bundle), {}), (("the model", bundle), {
-        "formats": ("onnx", "tflite"), "quantize": ("none", "int8"), "text": True, "overwrite": True,
+        "formats": ("onnx", "tflite"), "quantize": ("none", "int8"), "text": True, "portable": True, "overwrite": True,
         "keep_failed": True, "layout": ["triton", "kserve", "tfserving"]})]
     assert capsys.readouterr().out == f"{bundle}\n" * 2
 

@@ -20,7 +20,8 @@ from kzoo.export.onnx_model import OnnxTarget
 def audited(folder, runtime, *files, allowed=()):
     artifact = Artifact(runtime, "none", files[0], files)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RULES, runtime, (RULES[runtime][0], allowed))
+        rules, usual = RULES[runtime]
+        patch.setitem(RULES, runtime, (rules, (*usual, *allowed)))
         return audit(Bundle(folder, {}, {}, (artifact,)), artifact)
 
 

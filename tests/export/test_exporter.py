@@ -182,3 +182,26 @@ def test_a_format_that_lacks_a_variant_is_written_in_the_others(monkeypatch):
                                                                     ("tflite", "none")]
     with pytest.raises(ValueError, match="tflite has no int8"):
         make_plan(("onnx", "tflite"), "int8")
+
+
+def test_a_portable_bundle_keeps_to_the_standard(model, exported, export_here, tmp_path, monkeypatch):
+    bundle = export_here(model, tmp_path / "b", formats=("onnx",), portable=True)
+    artifact = bundle.find("onnx")
+    assert bundle.manifest["portable"] is True and artifact.verification["passed"]
+    assert artifact.record["operators"]["LayerNormalization"] == 5
+    assert not [kind for kind in artifact.record["operators"] if "." in kind]  # none has a domain
+    with pytest.raises(ValueError, match=r"'int8' needs operators of ONNX Runtime's own, and `portable`"):
+        export(model, tmp_path / "c", formats=("onnx",), quantize=("int8",), portable=True)
+    assert [(target.name, variant) for target, variant in make_plan(("onnx", "tflite"), ("fp16", "int8"), True)] == [
+        ("onnx", "fp16"), ("tflite", "fp16"), ("tflite", "int8")]
+
+    class Fused:
+        def write(self, model, folder, quantize):
+            (folder / "onnx").mkdir()
+            shutil.copy(exported[0] / "onnx/model.onnx", folder / "onnx")
+            return ["onnx/model.onnx"]
+
+    monkeypatch.setattr("kzoo.export.target.get_target", lambda name, portable: Fused())
+    with pytest.raises(CheckFailed, match="onnx failed verification: audit: known operators only"):
+        export_here(model, tmp_path / "d", formats=("onnx",), portable=True)
+    assert not (tmp_path / "d").exists()
