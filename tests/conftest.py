@@ -50,3 +50,13 @@ def shared():
     if not (folder / "data").is_dir():
         pytest.skip(f"the optional data folder is not here ({folder.name}; set KZOO_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_here():
+    """`kzoo.export.process.run_worker` without a process, each of which costs seconds to start."""
+    from kzoo.export import worker
+
+    def run_here(what, work, timeout=None, **spec):
+        return {**worker.COMMANDS[spec["command"]](spec), "seconds": 0.5, "peak_memory": 7}
+    return run_here

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 import kzoo
 from kzoo import wordpiece_characters
-from kzoo.export import export, exporter, read_bundle, worker
+from kzoo.export import export, exporter, read_bundle
 from kzoo.export.exporter import finish
 from kzoo.export.text_forms import DIFFICULT
 
@@ -34,14 +34,6 @@ def model(redrawn):
     tokenizer = kzoo.train_tokenizer("byte-bpe", TEXT, vocabulary_size=307)
     return redrawn(kzoo.create("gpt2-nano", tokenizer=tokenizer, vocabulary_size=311, num_layers=2, num_heads=3,
                                hidden_dim=15, intermediate_dim=17, max_sequence_length=53))
-
-
-@pytest.fixture(scope="session")
-def run_here():
-    """`run_worker` without a process."""
-    def run_here(what, work, timeout=None, **spec):
-        return {**worker.COMMANDS[spec["command"]](spec), "seconds": 0.5, "peak_memory": 7}
-    return run_here
 
 
 @pytest.fixture(scope="session")
