@@ -15,6 +15,11 @@ def array_of(value):
     return None if tensor is None else tensor.numpy()
 
 
+def is_vector(value):
+    """Whether a value is a constant of one axis."""
+    return value.const_value is not None and len(value.shape) == 1
+
+
 def made_by(value, op_type):
     """The node that makes a value, or None if it is of another type or there is none."""
     node = value.producer()

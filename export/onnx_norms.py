@@ -6,7 +6,7 @@ is slower than the two on processors: 0.27 ms for 128 rows of BERT-base, where t
 import onnx_ir as ir
 
 from kzoo.export.audit import CONTRIB
-from kzoo.export.onnx_nodes import array_of, insert, made_by, only_use, other, replace
+from kzoo.export.onnx_nodes import array_of, insert, is_vector, made_by, only_use, other, replace
 
 
 def fuse_layer_normalization(graph, divide):
@@ -19,7 +19,7 @@ def fuse_layer_normalization(graph, divide):
     scale = other(scaled, divide.outputs[0])
     shifted = only_use(scaled.outputs[0], "Add")
     bias = None if shifted is None else other(shifted, scaled.outputs[0])
-    if bias is not None and not _is_vector(bias):
+    if bias is not None and not is_vector(bias):
         shifted, bias = None, None  # an addition that belongs to something else
     fused = ir.node("LayerNormalization", [subtract.inputs[0], scale, *([bias] if bias is not None else [])],
                     attributes={"axis": -1, "epsilon": epsilon, "stash_type": 1})
@@ -41,7 +41,7 @@ def fuse_residual_rms_norm(graph, reciprocal):
     if scaled is None or sums is None or not _is_square(mean.inputs[0], x):
         return
     scale = other(scaled, divided.outputs[0])
-    if _is_vector(scale):
+    if is_vector(scale):
         _with_skip(graph, sums, scaled, scale, epsilon)
 
 
@@ -69,10 +69,6 @@ def _with_skip(graph, sums, end, scale, epsilon):
     graph.insert_after(end, fused)
     replace(end.outputs[0], fused.outputs[0])
     replace(sums.outputs[0], fused.outputs[3])
-
-
-def _is_vector(value):
-    return value.const_value is not None and len(value.shape) == 1
 
 
 def _is_square(value, x):

@@ -20,7 +20,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQua
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from kzoo.export.audit import CONTRIB
-from kzoo.export.onnx_nodes import array_of, constant, insert, only_use, other
+from kzoo.export.onnx_nodes import array_of, constant, insert, is_vector, only_use, other
 
 BITS = {"int8": 8, "int4": 4}
 # Weights of a block: the largest that cuts a row into whole blocks, else the first, whose last one is filled up. With 4
@@ -123,9 +123,7 @@ def _with_bias(node):
     """(the Add of a vector to a product, the vector); (the product, None) where there is none."""
     add = only_use(node.outputs[0], "Add")
     bias = None if add is None else other(add, node.outputs[0])
-    if bias is None or bias.const_value is None or len(bias.shape) != 1:
-        return node, None
-    return add, bias
+    return (add, bias) if bias is not None and is_vector(bias) else (node, None)
 
 
 def _matrix(value):

@@ -25,6 +25,31 @@ class _State(NamedTuple):
     positions: Any      # int64 (B, 1): of the next token
 
 
+def open_graph(model, threads=None, spin=False, providers=("CPUExecutionProvider",), operators=None):
+    """An `onnxruntime.InferenceSession`.
+
+    Args:
+        model: path or bytes.
+        threads, spin, providers: see `OnnxSession`.
+        operators: path of a library of more of them.
+    """
+    settings = onnxruntime.SessionOptions()
+    if operators is not None:
+        settings.register_custom_ops_library(operators)
+    settings.intra_op_num_threads = check_threads(threads)
+    settings.enable_mem_pattern = False  # plans for fixed shapes; a growing cache has none
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+    settings.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, settings, providers=list(providers), disabled_optimizers=SLOWER)
+
+
+def describe_graph(graph):
+    """What `Session.described` says of one graph."""
+    def rows(tensors):
+        return {tensor.name: (tuple(tensor.shape), DTYPES.get(tensor.type, tensor.type)) for tensor in tensors}
+    return {"inputs": rows(graph.get_inputs()), "outputs": rows(graph.get_outputs())}
+
+
 class OnnxSession(Session):
     """A session on one ONNX graph, or on several that lie beside each other.
 
@@ -41,22 +66,13 @@ class OnnxSession(Session):
 
     def __init__(self, path, threads=None, spin=False, providers=("CPUExecutionProvider",), **options):
         super().__init__(**options)
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = check_threads(threads)
-        settings.enable_mem_pattern = False  # plans for fixed shapes; a growing cache has none
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
-        settings.log_severity_level = 3
         folder = pathlib.Path(path).parent
-        self._graphs = {form.name: onnxruntime.InferenceSession(
-            str(folder / pathlib.PurePosixPath(main_file("onnx", self.variant, form.file_name)).name), settings,
-            providers=list(providers), disabled_optimizers=SLOWER)
-            for form in self.file_signatures.values() if not form.derived}
+        self._graphs = {form.name: open_graph(
+            str(folder / pathlib.PurePosixPath(main_file("onnx", self.variant, form.file_name)).name), threads, spin,
+            providers) for form in self.file_signatures.values() if not form.derived}
 
     def described(self):
-        def rows(tensors):
-            return {tensor.name: (tuple(tensor.shape), DTYPES.get(tensor.type, tensor.type)) for tensor in tensors}
-        return {name: {"inputs": rows(graph.get_inputs()), "outputs": rows(graph.get_outputs())}
-                for name, graph in self._graphs.items()}
+        return {name: describe_graph(graph) for name, graph in self._graphs.items()}
 
     def _run(self, signature, arrays):
         return {name: value.numpy() for name, value in self._call_native(signature, arrays).items()}

@@ -9,11 +9,9 @@ if "tensorflow" in sys.modules and "onnxruntime_extensions" not in sys.modules:
     raise ImportError("onnxruntime_extensions crashes where TensorFlow was loaded before it; import it first, or use "
                       "a process without TensorFlow", name="onnxruntime_extensions")
 
-import onnxruntime  # noqa: E402
 from onnxruntime_extensions import get_library_path  # noqa: E402
 
-from kzoo.export.onnx_session import DTYPES  # noqa: E402
-from kzoo.export.session import check_threads  # noqa: E402
+from kzoo.export import onnx_session  # noqa: E402
 from kzoo.export.signature_tables import TABLES  # noqa: E402
 from kzoo.export.text_session import TextSession, strings  # noqa: E402
 
@@ -25,12 +23,7 @@ def open_graph(model, threads=None, providers=("CPUExecutionProvider",)):
         model: path or bytes.
         threads, providers: as for `kzoo.export.onnx_session.OnnxSession`.
     """
-    settings = onnxruntime.SessionOptions()
-    settings.register_custom_ops_library(get_library_path())
-    settings.intra_op_num_threads = check_threads(threads)
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, settings, providers=list(providers))
+    return onnx_session.open_graph(model, threads, providers=providers, operators=get_library_path())
 
 
 def rows_of(graph, texts):
@@ -55,10 +48,7 @@ class OnnxText(TextSession):
         self._graph = open_graph(str(path), threads, providers)
 
     def described(self):
-        def rows(tensors):
-            return {tensor.name: (tuple(tensor.shape), DTYPES.get(tensor.type, tensor.type)) for tensor in tensors}
-        return {next(iter(self.signatures)): {"inputs": rows(self._graph.get_inputs()),
-                                              "outputs": rows(self._graph.get_outputs())}}
+        return {next(iter(self.signatures)): onnx_session.describe_graph(self._graph)}
 
     def _read(self, texts):
         names = [row.file_name for row in self.outputs]

@@ -17,6 +17,15 @@ class _Row(NamedTuple):
     position: int  # of the next token
 
 
+def describe_runner(runner):
+    """What `Session.described` says of one signature."""
+    def plain(row):
+        dtype = np.dtype(row["dtype"])
+        return tuple(int(size) for size in row["shape"]), "string" if dtype.kind in "SO" else dtype.name
+    return {side: {key: plain(row) for key, row in details.items()}
+            for side, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details()))}
+
+
 class TFLiteSession(Session):
     """A session on the signatures of a TFLite file, all of fixed shapes.
 
@@ -37,11 +46,7 @@ class TFLiteSession(Session):
         names = {signature.file_name: name for name, signature in self.file_signatures.items()}
         result = {}
         for file_name in self._interpreter.get_signature_list():
-            runner = self._interpreter.get_signature_runner(file_name)
-            result[names.get(file_name, file_name)] = {
-                side: {key: (tuple(int(size) for size in row["shape"]), np.dtype(row["dtype"]).name)
-                       for key, row in details.items()}
-                for side, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details()))}
+            result[names.get(file_name, file_name)] = describe_runner(self._interpreter.get_signature_runner(file_name))
         return result
 
     def _call(self, signature, feeds):

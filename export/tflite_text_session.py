@@ -6,6 +6,7 @@ from ai_edge_litert.interpreter import InterpreterWithCustomOps
 from kzoo.export.session import check_threads
 from kzoo.export.signature_tables import TABLES
 from kzoo.export.text_session import TextSession, strings
+from kzoo.export.tflite_session import describe_runner
 
 
 class TFLiteText(TextSession):
@@ -28,13 +29,7 @@ class TFLiteText(TextSession):
                          for form in self.signatures.values()}
 
     def described(self):
-        names = {signature.file_name: name for name, signature in self.signatures.items()}
-        return {names[file_name]: {
-            side: {key: (tuple(int(size) for size in row["shape"]),
-                         "string" if np.dtype(row["dtype"]).kind in "SO" else np.dtype(row["dtype"]).name)
-                   for key, row in details.items()}
-            for side, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details()))}
-            for file_name, runner in self._runners.items()}
+        return {name: describe_runner(self._runners[form.file_name]) for name, form in self.signatures.items()}
 
     def _read(self, texts):
         rows = [self._read_one(text) for text in texts]
