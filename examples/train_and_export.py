@@ -16,6 +16,7 @@ from kzoo.export import export, verify
 
 TEXT = pathlib.Path(textwrap.__file__).read_text(encoding="utf-8")
 OUT = pathlib.Path("out")
+LAYERS = 4
 EPOCHS = 4
 WINDOW = 64  # characters that the model sees at once
 STRIDE = 8   # characters between the starts of two training windows
@@ -28,8 +29,8 @@ inputs, targets = {"token_ids": windows[:, :-1]}, windows[:, 1:]
 
 # A preset with the fields that we want otherwise. The result is an ordinary keras.Model.
 keras.utils.set_random_seed(0)
-model = kzoo.create("gpt2-nano", task="text-generation", tokenizer=tokenizer, max_sequence_length=256,
-                    vocabulary_size=tokenizer.vocabulary_size, dropout=0.0)
+model = kzoo.create("gpt2-nano", task="text-generation", tokenizer=tokenizer, num_layers=LAYERS,
+                    max_sequence_length=256, vocabulary_size=tokenizer.vocabulary_size, dropout=0.0)
 model.compile(optimizer=keras.optimizers.AdamW(1e-3),
               loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 model.fit(inputs, targets, batch_size=16, epochs=EPOCHS, verbose=2)

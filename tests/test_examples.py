@@ -9,7 +9,7 @@ import pytest
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 # Example -> (its constants, made smaller; a line that it must print).
 EXAMPLES = {
-    "train_and_export.py": ({"EPOCHS": "1", "WINDOW": "16", "STRIDE": "64"}, r"tflite .* passed"),
+    "train_and_export.py": ({"LAYERS": "1", "EPOCHS": "1", "WINDOW": "16", "STRIDE": "64"}, r"tflite .* passed"),
     "load_and_generate.py": ({"NEW_TOKENS": "7"}, r".*the same continuation"),
     "text_classification.py": ({"PACKAGES": '("logging", "xml")', "EPOCHS": "1"},
                                r"accuracy [01]\.\d{3}, macro F1 [01]\.\d{3} on \d\d+ held-out texts"),

@@ -115,10 +115,14 @@ def test_a_process_that_is_told_to_end_cleans_up(run_list, capsys, name, status)
         finally:
             cleaned.append(True)
 
-    before = signal.getsignal(getattr(signal, name))
-    assert run_list(command) == status and cleaned
-    assert capsys.readouterr().err == f"kzoo: ended by {name}\n"
-    assert signal.getsignal(getattr(signal, name)) is before
+    number = getattr(signal, name)
+    inherited = signal.signal(number, signal.SIG_DFL)  # under `nohup` it would be ignored, as it should be
+    try:
+        assert run_list(command) == status and cleaned
+        assert capsys.readouterr().err == f"kzoo: ended by {name}\n"
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, inherited)
 
 
 def test_a_signal_that_a_program_handles_stays_its_own(run_list, monkeypatch):

@@ -11,6 +11,7 @@ import kzoo
 from kzoo import wordpiece_characters
 from kzoo.export import export, exporter, read_bundle
 from kzoo.export.exporter import finish
+from kzoo.export.process import run_worker
 from kzoo.export.text_forms import DIFFICULT
 
 TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"] * 5
@@ -74,15 +75,20 @@ def text_copy(text_bundle, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def exported(model, tmp_path_factory):
+def exported(model, run_here, tmp_path_factory):
     """(folder, lines of progress) of a bundle in all formats; tests that change it take `bundle`.
 
-    It takes half a minute, so the processes of a run write it once for all of them.
+    It takes half a minute, so the processes of a run write it once for all of them. One format is converted and
+    verified in processes of their own, as users' are.
     """
+    def run(what, *args, **spec):
+        return (run_worker if "onnx" in what else run_here)(what, *args, **spec)
+
     parent = tmp_path_factory.getbasetemp()
     parent = parent.parent if "PYTEST_XDIST_WORKER" in os.environ else parent
     folder, progress = parent / "exported" / "bundle", parent / "progress.json"
-    with FileLock(parent / "exported.lock"):
+    with FileLock(parent / "exported.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "run_worker", run)
         if not progress.exists():
             lines = []
             export(model, folder, formats=("keras", "savedmodel", "onnx", "tflite"), progress=lines.append,

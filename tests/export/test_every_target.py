@@ -1,6 +1,7 @@
 """The contract of every target: configs that differ in every part are written, and pass the gate."""
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kzoo
 from kzoo.export import TARGETS, compare, get_target, read_bundle
@@ -38,6 +39,14 @@ REWRITERS = {  # preset -> task, fields
 TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"]
 QUESTIONS = {"question-answering": [{"question": "who jumps?", "context": TEXT[0]}],
              "fill-mask": ["the quick [MASK]"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def live_models_uncompiled():
+    """What live models are asked here takes less time than compiling them for it."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def write(model, name, folder, variant="none"):

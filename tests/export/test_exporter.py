@@ -26,7 +26,8 @@ def test_a_bundle_holds_what_it_promises(exported):
     assert [artifact.name for artifact in bundle.artifacts] == ["keras", "savedmodel", "onnx", "tflite"]
     for artifact in bundle.artifacts:
         assert artifact.verification["passed"] and artifact.verification["rows"]
-        assert artifact.record["seconds"] > 0 and artifact.record["peak_memory"] > 1e6
+        assert artifact.record["seconds"] > 0 and artifact.record["peak_memory"] > (
+            1e6 if artifact.name == "onnx" else 0)  # the one with a process of its own, see `exported`
     assert bundle.manifest["versions"]["tensorflow"] and bundle.manifest["kzoo"] == kzoo.__version__
     assert [line for line in lines if line.startswith("onnx")][0] == "onnx: converting"
     assert "all verified" in lines[-1]
