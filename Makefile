@@ -10,6 +10,9 @@ KERAS_HUB = benchmarks/.venv-keras-hub
 PYTEST = -q --numprocesses auto --maxprocesses 6 --dist worksteal
 # What keras.ops code must do alike on every backend; `make test-jax` runs all that can.
 ON_JAX = tests/layers tests/models tests/tasks/test_live_decoder.py
+# What needs operators that slow TensorFlow down as soon as they are loaded; see tests/onnx_operators.py.
+ON_ONNX_TEXT = tests/test_tokenizers_in_onnx.py tests/export/test_onnx_text.py tests/export/test_text_session.py \
+	tests/export/test_text_verify.py
 
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -17,6 +20,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST)
+	KZOO_TEST_ONNX_TEXT=1 $(BIN)/python -m pytest $(PYTEST) $(ON_ONNX_TEXT)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PYTEST) $(ON_JAX)
 
 test-jax: $(INSTALLED)

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests import onnx_operators
+
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 HELPERS = ("tests.models.cases", "tests.tasks.encoders")  # what test modules import and what draws numbers too
 
@@ -26,8 +28,9 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 # time of a run.
 gc.set_threshold(100_000, 20, 50)
 
-with contextlib.suppress(ImportError):
-    import onnxruntime_extensions  # noqa: F401 - it works beside TensorFlow if it is loaded first
+if onnx_operators.WANTED:
+    with contextlib.suppress(ImportError):
+        import onnxruntime_extensions  # noqa: F401
 
 
 @pytest.hookimpl(tryfirst=True)

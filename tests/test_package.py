@@ -142,3 +142,11 @@ def test_base_requires_no_backend():
     base = settings["options"]["install_requires"]
     assert "onnxruntime" in base and "tokenizers" in base
     assert not any(name in base for name in ("tensorflow", "keras", "jax", "torch"))
+
+
+def test_what_needs_the_onnx_operators_has_a_run_of_its_own():
+    """Elsewhere it is skipped, see tests/onnx_operators.py."""
+    needing = {path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("tests/**/test_*.py")
+               if "\nonnx_operators.need()" in path.read_text(encoding="utf-8")}
+    listed = (CHECKOUT / "Makefile").read_text(encoding="utf-8").partition("ON_ONNX_TEXT = ")[2].partition("\n\n")[0]
+    assert needing == set(listed.replace("\\", " ").split())

@@ -7,8 +7,9 @@ import pytest
 
 from kzoo import wordpiece_characters
 from kzoo.tokenizers import load_tokenizer, train_tokenizer
+from tests import onnx_operators
 
-pytest.importorskip("onnxruntime_extensions", reason="the optional operators are not installed (kzoo[text])")
+onnx_operators.need()
 ir = pytest.importorskip("onnx_ir", reason="graphs are made by onnx-ir")
 
 from kzoo.export.onnx_text_session import open_graph  # noqa: E402

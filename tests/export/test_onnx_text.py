@@ -4,10 +4,12 @@ import onnx
 import pytest
 
 from kzoo import tokenizers_in_onnx
-from kzoo.export import open_bundle
+from kzoo.export import open_bundle, read_bundle
+from kzoo.export.readme import render_readme
+from tests import onnx_operators
 from tests.export.test_every_target import write
 
-pytest.importorskip("onnxruntime_extensions", reason="the optional operators are not installed (kzoo[text])")
+onnx_operators.need()
 
 TEXTS = ["the quick brown fox", "", "jumps over [MASK] Ünknown \u2603 " * 9]
 
@@ -48,3 +50,15 @@ def test_a_batch_is_the_same_as_its_rows(text_bundle):
     session = open_bundle(text_bundle[1], runtime="onnx-text")
     rows = np.concatenate([session.read([text])["logits"] for text in TEXTS])
     np.testing.assert_allclose(session.read(TEXTS)["logits"], rows, atol=1e-5)
+
+
+def test_files_that_take_strings_have_theirs(text_bundle):
+    manifest = read_bundle(text_bundle[1]).manifest
+    rows = [{**manifest["artifacts"][0], "runtime": runtime, "file": f"the file of {runtime}"}
+            for runtime in ("tflite", "onnx-text", "tflite-text", "savedmodel-text")]
+    text = render_readme({**manifest, "artifacts": rows})
+    for word in ("register_custom_ops_library", '"the file of onnx-text"', "SELECT_TFTEXT_OPS", "cut at their end",
+                 "import tensorflow as tf, tensorflow_text", "`label` string (batch_size)", "`answer_32`, `answer_41`"):
+        assert word in text, word
+    assert "$" not in text.replace("$PWD", "")
+    assert "SELECT_TFTEXT_OPS" not in (text_bundle[1] / "README.md").read_text(encoding="utf-8")

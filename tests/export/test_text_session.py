@@ -2,8 +2,9 @@
 import pytest
 
 from kzoo.export import open_bundle
+from tests import onnx_operators
 
-pytest.importorskip("onnxruntime_extensions", reason="the optional operators are not installed (kzoo[text])")
+onnx_operators.need()
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from kzoo.errors import CheckFailed
 from kzoo.export import exporter, open_bundle, read_bundle, verify
 from kzoo.export.session import TEXT_RUNTIMES
 from kzoo.export.verify import open_artifact
+from tests import onnx_operators
 
-pytest.importorskip("onnxruntime_extensions", reason="the optional operators are not installed (kzoo[text])")
+onnx_operators.need()
 
 
 def rows_of(folder):

@@ -174,10 +174,10 @@ def test_it_learns_to_reverse_and_says_so(tmp_path):
     mask = np.arange(5) <= length[:, None]
     inputs = {"encoder_token_ids": source, "encoder_padding_mask": mask, "decoder_padding_mask": mask,
               "decoder_token_ids": np.concatenate([np.zeros((512, 1), "int32"), target[:, :-1]], axis=1)}
-    model.compile(optimizer=keras.optimizers.Adam(0.005), weighted_metrics=["accuracy"],
+    model.compile(optimizer=keras.optimizers.Adam(0.01), weighted_metrics=["accuracy"],
                   loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                   jit_compile=keras.backend.backend() == "jax")
-    history = model.fit(inputs, target, sample_weight=mask, batch_size=32, epochs=40, verbose=0).history
+    history = model.fit(inputs, target, sample_weight=mask, batch_size=64, epochs=40, verbose=0).history
     assert history["accuracy"][-1] > 0.97 > history["accuracy"][0]
     assert model.evaluate(inputs, target, sample_weight=mask, verbose=0)[1] > 0.97
     right = model.predict(inputs, verbose=0).argmax(axis=-1) == target

@@ -7,6 +7,7 @@ without interruption, and for text-generation `FOLDER/other` with another seed. 
 exit status (negative: the signal), checkpoints and rows of the log that it left. The processes are forks of one that
 has imported the backend and not used it, which saves importing it for each.
 """
+import gc
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ import keras
 
 from kzoo.training import callbacks, checkpoints, data_files, run_folder, token_files, trainer
 
+gc.set_threshold(100_000, 20, 50)  # as in conftest.py, for speed
 JIT = "on" if keras.backend.backend() == "jax" else "off"  # whichever is quicker for so few steps
 if JIT == "off":
     import tensorflow as tf
@@ -25,13 +27,14 @@ if JIT == "off":
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in conftest.py, for speed
 OPTIONS = {"gradient_accumulation": 2, "steps": 11, "interval": 3, "warmup_steps": 2, "deterministic": True, "jit": JIT}
 SIZES = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6, "dropout": 0.2}
+ROW_DATA = {"length_buckets": 2}  # each is traced, in every process
 TASKS = {
     "text-generation": {"model": "gpt2-nano", "overrides": SIZES, "tokenizer": "character", "sequence_length": 5,
                         "batch_size": 3},
-    "text-classification": {"model": "bert-tiny", "tokenizer": "wordpiece", "vocabulary_size": 60, "batch_size": 3,
-                            "overrides": {**SIZES, "intermediate_dim": 7, "max_sequence_length": 40}, "keep": "best",
-                            "class_weights": "balanced"},
-    "translation": {"model": "transformer-tiny", "tokenizer": "sentencepiece", "vocabulary_size": 300,
+    "text-classification": {**ROW_DATA, "model": "bert-tiny", "tokenizer": "wordpiece", "vocabulary_size": 60,
+                            "batch_size": 3, "keep": "best", "class_weights": "balanced",
+                            "overrides": {**SIZES, "intermediate_dim": 7, "max_sequence_length": 40}},
+    "translation": {**ROW_DATA, "model": "transformer-tiny", "tokenizer": "sentencepiece", "vocabulary_size": 300,
                     "batch_tokens": 96, "label_smoothing": 0.1, "average_checkpoints": 2,
                     "overrides": {**SIZES, "num_decoder_layers": 1, "intermediate_dim": 7}},
 }
