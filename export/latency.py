@@ -4,6 +4,8 @@ import time
 
 import numpy as np
 
+from kzoo.export.memory import watch
+
 
 def measure(session, prompt_length=32, new_tokens=32, text_length=128, repeats=3):
     """Greedy text generation, or an answer to a text, batch 1.
@@ -32,6 +34,24 @@ def measure(session, prompt_length=32, new_tokens=32, text_length=128, repeats=3
     return {"prompt_length": prompt_length, "new_tokens": new_tokens,
             "first_token_seconds": statistics.median(first for first, _ in runs),
             "tokens_per_second": statistics.median(speed for _, speed in runs)}
+
+
+def open_and_measure(open_session, **options):
+    """`measure`, with the time to open and the memory of both.
+
+    Args:
+        open_session: a function without arguments that returns a session.
+        options: for `measure`.
+
+    Returns: as `measure`, with load_seconds, and memory in bytes, None where the system does not say.
+    """
+    def use():
+        start = time.perf_counter()
+        session = open_session()
+        return {"load_seconds": time.perf_counter() - start, **measure(session, **options)}
+
+    found, memory = watch(use)
+    return {**found, "memory": memory}
 
 
 def _measure_answer(session, length, repeats):

@@ -19,9 +19,9 @@ LONGEST_NAME = 255  # bytes of a file or folder, on every usual system
 DESCRIPTION = {"kzoo": str, "versions": dict, "created": str, "family": str, "parameters": int, "config": dict,
                "portable": bool}
 # What a manifest holds of an artifact besides its files and signatures. Of writing it: seconds, peak_memory (bytes). Of
-# using it: latency (see `kzoo.export.latency`), memory (bytes for one text). Of what it is made of (see
+# using it: latency (see `kzoo.export.latency`), load_seconds, memory (bytes for one text). Of what it is made of (see
 # `kzoo.export.audit`): operators, delegates, arena.
-RECORD = ("seconds", "peak_memory", "latency", "memory", "operators", "delegates", "arena")
+RECORD = ("seconds", "peak_memory", "latency", "load_seconds", "memory", "operators", "delegates", "arena")
 # The last field: sha256 of the file as it would be if these 64 digits were zeros.
 SEAL = "manifest_sha256"
 BLANK = "0" * 64

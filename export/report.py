@@ -1,15 +1,20 @@
 """report.html: sizes, parity and speed of a bundle, and how the model was trained, on one page without a network."""
-import html
 import math
 import pathlib
 
-from kzoo.export.latency import describe_speed
-from kzoo.export.report_page import PAGE
+from kzoo.export.report_page import (
+    TITLES,
+    artifact_title,
+    bar_chart,
+    describe_work,
+    escaped,
+    html_table,
+    in_megabytes,
+    measure_charts,
+    page,
+)
 
 MAKINGS = ["artifact", ">arena", ">operators", "*most frequent", "*left by XNNPACK", "*left by the GPU's"]
-# As people write the runtimes.
-TITLES = {"savedmodel": "SavedModel", "onnx": "ONNX", "tflite": "TFLite", "keras": "Keras",
-          "savedmodel-text": "SavedModel with text", "onnx-text": "ONNX with text", "tflite-text": "TFLite with text"}
 
 
 def render_report(manifest, history=(), samples=()):
@@ -24,7 +29,7 @@ def render_report(manifest, history=(), samples=()):
     sections = [_head(manifest, artifacts), _sizes(manifest, artifacts), _speeds(artifacts), _makings(artifacts),
                 _parity(artifacts), _curve(list(history)), _samples(list(samples)), _details(manifest)]
     title = f"{manifest['family']} bundle: {'verified' if _all_passed(artifacts) else 'failed verification'}"
-    return PAGE.substitute(title=html.escape(title), body="\n".join(filter(None, sections)))
+    return page(title, sections)
 
 
 def _all_passed(artifacts):
@@ -42,20 +47,20 @@ def _head(manifest, artifacts):
     boxes = "".join(f'<div class="fact"><b>{value}</b><span>{label}</span></div>' for value, label in facts)
     verdict = ('<span class="verdict good">&#10003; every artifact verified</span>' if passed
                else '<span class="verdict bad">&#10007; failed verification</span>')
-    return (f"<h1>{_text(manifest['family'])} for {_text(manifest['task'])}</h1>"
-            f'<p class="soft">One model as {_text(_listed(runtimes))}. Written by kzoo {_text(manifest["kzoo"])}, '
-            f'{_text(manifest["created"][:16].replace("T", " "))} UTC.</p>{verdict}<div class="facts">{boxes}</div>')
+    return (f"<h1>{escaped(manifest['family'])} for {escaped(manifest['task'])}</h1>"
+            f'<p class="soft">One model as {escaped(_listed(runtimes))}. Written by kzoo {escaped(manifest["kzoo"])}, '
+            f'{escaped(manifest["created"][:16].replace("T", " "))} UTC.</p>{verdict}<div class="facts">{boxes}</div>')
 
 
 def _sizes(manifest, artifacts):
     bytes_of = {row["path"]: row["size"] for row in manifest["files"]}
     # Files of the main one's kind; others lie beside it, such as a tokenizer.
-    main = {_name(row): sum(bytes_of[name] for name in row["files"]
+    main = {artifact_title(row): sum(bytes_of[name] for name in row["files"]
                             if _suffix(name).startswith(_suffix(row["file"]))) for row in artifacts}
-    bars = _bars([(name, size / 1e6, f"{_megabytes(size)} MB") for name, size in main.items()])
-    rows = [[_text(_name(row)), f"<code>{_text(row['file'])}</code>", (f"{row.get('seconds') or 0:.0f} s"),
+    bars = bar_chart([(name, size / 1e6, f"{in_megabytes(size)} MB") for name, size in main.items()])
+    rows = [[escaped(artifact_title(row)), f"<code>{escaped(row['file'])}</code>", (f"{row.get('seconds') or 0:.0f} s"),
              f"{(row.get('peak_memory') or 0) / 1e9:.1f} GB"] for row in artifacts]
-    table = _table(["artifact", "file", ">time to convert", ">peak memory"], rows)
+    table = html_table(["artifact", "file", ">time to convert", ">peak memory"], rows)
     return f'<h2>Sizes</h2><div class="card">{bars}{table}</div>'
 
 
@@ -65,23 +70,15 @@ def _speeds(artifacts):
         return ""
     first = measured[0]["latency"]
     measured = [row for row in measured if row["latency"].keys() == first.keys()]  # not the speed of a tokenizer alone
-    if "tokens_per_second" in first:
-        what = f"Greedy, one prompt of {first['prompt_length']} tokens, {first['new_tokens']} new ones"
-        bars = [(_name(row), row["latency"]["tokens_per_second"], describe_speed(row["latency"])) for row in measured]
-        columns = ["artifact", ">first token", ">each further token"]
-        rows = [[_text(_name(row)), f"{1000 * row['latency']['first_token_seconds']:.1f} ms",
-                 f"{1000 / row['latency']['tokens_per_second']:.2f} ms"] for row in measured]
-    else:
-        what = f"One text of {first['text_length']} tokens at a time; shorter is better"
-        bars = [(_name(row), row["latency"]["seconds_per_text"], describe_speed(row["latency"])) for row in measured]
-        columns = ["artifact", ">texts a second"]
-        rows = [[_text(_name(row)), f"{1 / row['latency']['seconds_per_text']:,.1f}"] for row in measured]
-    return (f'<h2>Speed</h2><p class="soft">{what}, on the machine that wrote the bundle.</p><div class="card">'
-            f"{_bars(bars)}{_table(columns, rows)}</div>")
+    rows = [{**row["latency"], "label": artifact_title(row), "load_seconds": row.get("load_seconds"),
+             "memory": row.get("memory")} for row in measured]
+    return (f'<h2>Speed</h2><p class="soft">{describe_work(first)}, on the machine that wrote the bundle. Memory: by '
+            "how much the process grew while it opened the file and did this.</p>"
+            f'<div class="card">{measure_charts(rows)}</div>')
 
 
 def _makings(artifacts):
-    """Memory, operators, and what the delegates of phones leave."""
+    """Operators, the memory of what lies between them, and what the delegates of phones leave."""
     measured = [row for row in artifacts if row.get("operators")]
     if not measured:
         return ""
@@ -89,16 +86,13 @@ def _makings(artifacts):
     for row in measured:
         arena, left = row.get("arena") or {}, row.get("delegates") or {}
         kinds = row["operators"]
-        rows.append([_text(_name(row)), f"{_megabytes(max(arena.values()))} MB" if arena else "-",
+        rows.append([escaped(artifact_title(row)), f"{in_megabytes(max(arena.values()))} MB" if arena else "-",
                      f"{sum(kinds.values()):,}",
-                     _text(_counts(kinds)), *(_text(_counts(left[name]) or "none") if name in left else "-"
+                     escaped(_counts(kinds)), *(escaped(_counts(left[name]) or "none") if name in left else "-"
                                               for name in ("xnnpack", "gpu"))])
-    bars = _bars([(_name(row), row["memory"], f"{_megabytes(row['memory'])} MB")
-                  for row in measured if row.get("memory")])
-    return ('<h2>Memory and operators</h2><p class="soft">Memory: by how much the process grew while it opened the '
-            "file and answered what was timed above. Arena: the values that lie in memory together in the largest "
+    return ('<h2>Operators</h2><p class="soft">Arena: the values that lie in memory together in the largest '
             "signature, weights not counted. Left: operators that a phone's delegate leaves to plain kernels, by "
-            f'their kind.</p><div class="card">{bars}{_table(MAKINGS, rows)}</div>')
+            f'their kind.</p><div class="card">{html_table(MAKINGS, rows)}</div>')
 
 
 def _counts(kinds, most=6):
@@ -118,10 +112,11 @@ def _parity(artifacts):
                    else f'<span class="good">{len(checks)} checks passed</span>')
         largest = "" if worst is None else (f'<span class="soft">, largest error {_number(worst["value"])} '
                                             f'of {_number(worst["limit"])} allowed</span>')
-        lines = [["&#10003;" if check["passed"] else '<span class="bad">&#10007;</span>', _text(check["check"]),
-                  _number(check["value"]), _number(check["limit"]), _text(check["note"] or "")] for check in checks]
-        blocks.append(f"<details{' open' if failed else ''}><summary>{_text(_name(row))}: {outcome}{largest}</summary>"
-                      f'{_table(["", "check", ">error", ">limit", "*note"], lines)}</details>')
+        lines = [["&#10003;" if check["passed"] else '<span class="bad">&#10007;</span>', escaped(check["check"]),
+                  _number(check["value"]), _number(check["limit"]), escaped(check["note"] or "")] for check in checks]
+        blocks.append(f"<details{' open' if failed else ''}><summary>{escaped(artifact_title(row))}: {outcome}"
+                      f"{largest}</summary>"
+                      f'{html_table(["", "check", ">error", ">limit", "*note"], lines)}</details>')
     return ('<h2>Parity with the model</h2><p class="soft">Each file was opened in its own runtime. Errors of logits '
             "are the largest absolute difference, relative to the spread (largest minus smallest) of the model's; "
             f'other rows count what differs.</p><div class="card">{"".join(blocks)}</div>')
@@ -178,38 +173,22 @@ def _samples(samples):
     blocks = []
     for prompt, text, sources in grouped:
         rest = text[len(prompt):] if text.startswith(prompt) else text
-        start = f"<em>{_text(prompt)}</em>" if text.startswith(prompt) else ""
-        blocks.append(f'<div class="sample"><span class="key">{_text(_listed(sources))}</span>'
-                      f"<pre>{start}{_text(rest)}</pre></div>")
+        start = f"<em>{escaped(prompt)}</em>" if text.startswith(prompt) else ""
+        blocks.append(f'<div class="sample"><span class="key">{escaped(_listed(sources))}</span>'
+                      f"<pre>{start}{escaped(rest)}</pre></div>")
     prompts = len({prompt for prompt, _ in texts})
     same = " Every runtime wrote the same." if len(texts) == prompts and len(samples) > prompts else ""
     return f'<h2>Samples</h2><p class="soft">The prompt is in grey.{same}</p><div class="card">{"".join(blocks)}</div>'
 
 
 def _details(manifest):
-    config = [[_text(name), _text("-" if value is None else str(value))] for name, value in manifest["config"].items()]
-    versions = [[_text(name), _text(version)] for name, version in manifest["versions"].items()]
+    config = [[escaped(name), escaped("-" if value is None else value)] for name, value in manifest["config"].items()]
+    versions = [[escaped(name), escaped(version)] for name, version in manifest["versions"].items()]
     return ('<h2>Details</h2><div class="card">'
-            f'<details><summary>Config</summary>{_table(["field", "value"], config)}</details>'
-            f'<details><summary>Versions</summary>{_table(["package", "version"], versions)}</details></div>')
+            f'<details><summary>Config</summary>{html_table(["field", "value"], config)}</details>'
+            f'<details><summary>Versions</summary>{html_table(["package", "version"], versions)}</details></div>')
 
 
-def _bars(rows):
-    """Horizontal bars with their values beside them: (label, value, text) rows."""
-    largest = max((value for _, value, _ in rows), default=0) or 1
-    parts = [f'<span>{_text(label)}</span><div><i style="width: {100 * value / largest:.1f}%"></i></div>'
-             f'<span class="number">{_text(text)}</span>' for label, value, text in rows]
-    return f'<div class="bars">{"".join(parts)}</div>'
-
-
-def _table(columns, rows):
-    """Columns named with a leading ">" hold numbers, with "*" remarks. Cells are HTML."""
-    styles = [{">": ' class="number"', "*": ' class="note"'}.get(name[:1], "") for name in columns]
-    head = "".join(f"<th{style if 'number' in style else ''}>{_text(name.lstrip('>*'))}</th>"
-                   for name, style in zip(columns, styles, strict=True))
-    body = "".join("<tr>" + "".join(f"<td{style}>{cell}</td>" for cell, style in zip(row, styles, strict=True))
-                   + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _ticks(low, high, count=4):
@@ -222,10 +201,6 @@ def _ticks(low, high, count=4):
     return [round((first + i) * step, 10) for i in range(math.ceil(high / step) - first + 1)]
 
 
-def _name(row):
-    title = TITLES.get(row["runtime"], row["runtime"])
-    return title if row["variant"] == "none" else f"{title} {row['variant']}"
-
 
 def _number(value):
     return "" if value is None else (f"{value:.1e}" if isinstance(value, float) else str(value))
@@ -234,9 +209,6 @@ def _number(value):
 def _suffix(name):
     return pathlib.PurePosixPath(name).suffix
 
-
-def _megabytes(size):
-    return f"{size / 1e6:.1f}" if size < 1e8 else f"{size / 1e6:,.0f}"
 
 
 def _counted(number):
@@ -248,7 +220,3 @@ def _counted(number):
 
 def _listed(names):
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + f" and {names[-1]}"
-
-
-def _text(value):
-    return html.escape(str(value))

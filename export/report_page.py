@@ -1,5 +1,10 @@
-"""The frame of a report: one page with its style inside, light and dark, readable on a phone."""
+"""What pages are made of: one frame with its style inside, light and dark, readable on a phone; tables and bars."""
+import html
 import string
+
+# As people write the runtimes.
+TITLES = {"live": "live model", "savedmodel": "SavedModel", "onnx": "ONNX", "tflite": "TFLite", "keras": "Keras",
+          "savedmodel-text": "SavedModel with text", "onnx-text": "ONNX with text", "tflite-text": "TFLite with text"}
 
 PAGE = string.Template("""\
 <!doctype html>
@@ -17,7 +22,7 @@ PAGE = string.Template("""\
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 .35rem; letter-spacing: -.01em; }
-h2 { font-size: 1.1rem; margin: 2.6rem 0 .3rem; }
+h2 { font-size: 1.1rem; margin: 2.6rem 0 .3rem; } h3 { font-size: .9rem; margin: .2rem 0 .5rem; }
 p { margin: .2rem 0 .9rem; max-width: 46rem; } .soft { color: var(--soft); }
 .verdict { display: inline-block; padding: .15rem .7rem; border-radius: 1rem; font-weight: 600; font-size: .9rem;
   border: 1.5px solid currentColor; }
@@ -56,3 +61,92 @@ $body
 </main></body>
 </html>
 """)
+
+
+# What is measured of a file: its name in a row, what a chart of it is called, how a value is written.
+MEASURES = (
+    ("tokens_per_second", "Tokens a second after the first; longer is better", lambda value: f"{value:,.0f} tokens/s"),
+    ("first_token_seconds", "Time to the first token; shorter is better", lambda value: f"{1000 * value:.1f} ms"),
+    ("seconds_per_text", "Time for a text; shorter is better", lambda value: f"{1000 * value:.1f} ms"),
+    ("load_seconds", "Time to open; shorter is better", lambda value: f"{value:.2f} s"),
+    ("memory", "Memory; shorter is better", lambda value: f"{in_megabytes(value)} MB"),
+    ("size", "Size on disk; shorter is better", lambda value: f"{in_megabytes(value)} MB"),
+)
+
+
+def page(title, sections):
+    """A whole page, as text. Sections are HTML; empty ones are left out."""
+    return PAGE.substitute(title=html.escape(title), body="\n".join(filter(None, sections)))
+
+
+def bar_chart(rows):
+    """Horizontal bars with their values beside them: (label, value, text) rows."""
+    largest = max((value for _, value, _ in rows), default=0) or 1
+    parts = [f'<span>{escaped(label)}</span><div><i style="width: {100 * value / largest:.1f}%"></i></div>'
+             f'<span class="number">{escaped(shown)}</span>' for label, value, shown in rows]
+    return f'<div class="bars">{"".join(parts)}</div>'
+
+
+def html_table(columns, rows):
+    """Columns named with a leading ">" hold numbers, with "*" remarks. Cells are HTML."""
+    styles = [{">": ' class="number"', "*": ' class="note"'}.get(name[:1], "") for name in columns]
+    head = "".join(f"<th{style if 'number' in style else ''}>{escaped(name.lstrip('>*'))}</th>"
+                   for name, style in zip(columns, styles, strict=True))
+    body = "".join("<tr>" + "".join(f"<td{style}>{cell}</td>" for cell, style in zip(row, styles, strict=True))
+                   + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def measure_charts(rows):
+    """Bars for each measure that any row has, one below the other: a reader picks a variant by looking.
+
+    Args:
+        rows: dicts with `label` and some of the names in `MEASURES`; None is as good as missing.
+    """
+    parts = []
+    for name, title, shown in MEASURES:
+        bars = [(row["label"], row[name], shown(row[name])) for row in rows if row.get(name) is not None]
+        if bars:
+            parts.append(f"<h3>{escaped(title)}</h3>{bar_chart(bars)}")
+    return "".join(parts)
+
+
+def describe_work(found):
+    """What `kzoo.export.latency.measure` did, by what it returned."""
+    if "tokens_per_second" in found:
+        return f"Greedy, one prompt of {found['prompt_length']} tokens, {found['new_tokens']} new ones"
+    return f"One text of {found['text_length']} tokens at a time"
+
+
+def render_bench(rows):
+    """A page of measured files, as text.
+
+    Args:
+        rows: dicts with `path`, `runtime`, `variant` and some of the names in `MEASURES`.
+    """
+    paths = {row["path"] for row in rows}
+    kinds = {}  # what was done -> rows
+    for row in rows:
+        label = artifact_title(row) if len(paths) == 1 else f"{row['path']}: {artifact_title(row)}"
+        kinds.setdefault(describe_work(row), []).append({**row, "label": label})
+    sections = ["<h1>Measured on one machine</h1>", '<p class="soft">Memory: by how much a process of its own grew '
+                "while it opened the file and did the work below, the runtime's own code not counted.</p>"]
+    sections += [f'<h2>{escaped(work)}</h2><div class="card">{measure_charts(each)}</div>'
+                 for work, each in kinds.items()]
+    return page("kzoo bench", sections)
+
+
+def artifact_title(row):
+    """What people call a row with `runtime` and `variant`."""
+    title = TITLES.get(row["runtime"], row["runtime"])
+    return title if row["variant"] == "none" else f"{title} {row['variant']}"
+
+
+def in_megabytes(size):
+    """Bytes as a number of megabytes."""
+    return f"{size / 1e6:.1f}" if size < 1e8 else f"{size / 1e6:,.0f}"
+
+
+def escaped(value):
+    """As text of the page."""
+    return html.escape(str(value))

@@ -1,4 +1,4 @@
-"""One conversion or one verification in a process of its own: memory comes back, a crash is an error message.
+"""One conversion, verification or measurement in a process of its own: memory comes back, a crash is an error message.
 
     python -m kzoo.export.worker SPEC.json
 
@@ -57,25 +57,24 @@ def check(spec):
     from kzoo.export.golden import load_golden
     from kzoo.export.latency import measure
     from kzoo.export.quality import Reference, check_quality
-    from kzoo.export.session import RUNTIMES, TEXT_RUNTIMES
     from kzoo.export.verify import audit_artifact, compare_artifact, open_artifact
 
     artifact = Artifact(**spec["artifact"])
     bundle = Bundle(pathlib.Path(spec["bundle"]), spec["manifest"], {}, (artifact,))
     golden = load_golden(pathlib.Path(spec["golden"]))
-    with contextlib.suppress(ImportError):  # a runtime that is missing is told when the file is opened
-        # Before memory is watched: a runtime's own code is no property of the artifact.
-        importlib.import_module({**RUNTIMES, **TEXT_RUNTIMES}[artifact.runtime][0])
+    _import_runtime(artifact.runtime)
 
     def use():
         """As someone who opens the file for one text; comparisons, which call it in every way, come later."""
+        start = time.perf_counter()
         session, rows = open_artifact(bundle, artifact)
+        opened = time.perf_counter() - start
         try:
-            return session, rows, measure(session) if session and spec["timed"] else {}
+            return session, rows, opened, measure(session) if session and spec["timed"] else {}
         except Exception:  # the comparisons will say what is wrong
-            return session, rows, {}
+            return session, rows, opened, {}
 
-    (session, rows, latency), memory = watch(use)
+    (session, rows, opened, latency), memory = watch(use)
     if session:
         rows += compare_artifact(bundle, artifact, golden, session)
     audited, record = audit_artifact(bundle, artifact)
@@ -86,7 +85,25 @@ def check(spec):
                      **dict(zip(names, check_quality(session, Reference(**spec["quality"])), strict=True))})
     passed = all(row["passed"] for row in rows)
     return {"rows": rows, "latency": (latency or measure(session)) if passed and spec["timed"] else {},
-            "record": {**record, "memory": memory}}
+            "record": {**record, "load_seconds": opened, "memory": memory}}
+
+
+def bench(spec):
+    """Open one artifact and measure it as `kzoo.export.latency.open_and_measure` does."""
+    from kzoo.export import open_bundle
+    from kzoo.export.latency import open_and_measure
+
+    _import_runtime(spec["runtime"])
+    return open_and_measure(lambda: open_bundle(spec["bundle"], runtime=spec["runtime"], variant=spec["variant"]),
+                            **spec["options"])
+
+
+def _import_runtime(runtime):
+    """Before memory is watched: a runtime's own code is no property of an artifact."""
+    from kzoo.export.session import RUNTIMES, TEXT_RUNTIMES
+
+    with contextlib.suppress(ImportError):  # one that is missing is told when the file is opened
+        importlib.import_module({**RUNTIMES, **TEXT_RUNTIMES}[runtime][0])
 
 
 def end_with_the_parent():
@@ -105,7 +122,7 @@ def end_with_the_parent():
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-COMMANDS = {"convert": convert, "check": check}
+COMMANDS = {"convert": convert, "check": check, "bench": bench}
 
 if __name__ == "__main__":
     # Converters leave millions of objects that stay; to look them all over every few hundred new ones takes a sixth of

@@ -46,7 +46,7 @@ def test_a_classifier_answers_from_its_bundle(classifier):
         assert session(text)["scores"] == pytest.approx(expected["scores"], abs=1e-5)
     assert verify(folder).passed
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "ms a text" in page and "every artifact verified" in page
+    assert "Time for a text; shorter is better" in page and "every artifact verified" in page
     text = (folder / "README.md").read_text(encoding="utf-8")
     for word in ("ORTModelForSequenceClassification", "`token_type_ids` int64", "`logits` float32 (batch_size, 3)"):
         assert word in text

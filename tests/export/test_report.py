@@ -37,7 +37,7 @@ def test_the_page_of_an_export_is_whole(exported):
     balance.feed(page)
     assert balance.open == [] and balance.faults == []
     for text in ("every artifact verified", "SavedModel", "ONNX", "TFLite", "Sizes", "Speed", "Parity", "Training",
-                 "Memory and operators", "FULLY_CONNECTED", "left by XNNPACK",
+                 "Time to open", "Memory; shorter is better", "Operators", "FULLY_CONNECTED", "left by XNNPACK",
                  "validation: 4.500 at the end", "&lt;fox&gt;", "prefers-color-scheme: dark", 'name="viewport"'):
         assert text in page, text
     assert "<fox>" not in page
