@@ -164,6 +164,16 @@ class Contender:
         return None
 
 
+def token_row(contender, reference):
+    """A contender's tokens a second, with how many of its ids are those of a reference."""
+    note = ""
+    if contender is not reference and contender.answers:
+        pairs = [pair for rows in zip(reference.answers[0]["ids"], contender.answers[0]["ids"], strict=True)
+                 for pair in zip(*rows, strict=True)]
+        note = f"{sum(mine == other for mine, other in pairs)} of {len(pairs)} ids are those of {reference.name}"
+    return contender.row("tokens_per_second", "tokens/s", note)
+
+
 def interleave(contenders, rounds):
     """Measure every contender once a round, in turn. They are all ready before the first round."""
     with contextlib.ExitStack() as stack:

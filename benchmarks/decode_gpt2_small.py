@@ -44,16 +44,7 @@ def main():
              for kind, name in PEERS.items()}
     memory = bench.Contender("reading memory", sys.executable, "read_memory.py", args.threads)
     bench.interleave([*ours.values(), *peers.values(), memory], args.rounds)
-    ids = ours["none"].answers[0]["ids"]
-
-    def row(contender):
-        note = ""
-        if contender is not ours["none"] and contender.answers:
-            equal = sum(mine == other for mine, other in zip(ids, contender.answers[0]["ids"], strict=True))
-            note = f"{equal} of {NEW_TOKENS} ids as kzoo's"
-        return contender.row("tokens_per_second", "tokens/s", note)
-
-    rows = {each: row(each) for each in (*ours.values(), *peers.values())}
+    rows = {each: bench.token_row(each, ours["none"]) for each in (*ours.values(), *peers.values())}
     table = list(rows.values())
     for (variant, kind), bar in BARS.items():
         table.append(bench.rows.ratio(f"{VARIANTS[variant]} / {PEERS[kind]}", rows[ours[variant]], rows[peers[kind]],

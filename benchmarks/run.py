@@ -21,6 +21,7 @@ SCRIPTS = {
     "fit_encoders": ("peers", "keras_hub"),
     "beam_translation": (),
     "decode_gpt2_small": ("peers",),
+    "translate_base": ("peers",),
     "read_texts_bert": ("peers",),
     "export_gpt2_small": (),
     "faults": (),

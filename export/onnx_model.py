@@ -15,6 +15,7 @@ from kzoo.export.artifact import main_file
 from kzoo.export.onnx_graph import clean
 from kzoo.export.onnx_merged import merge_decoders, save_together
 from kzoo.export.onnx_quantize import BITS, quantize
+from kzoo.export.onnx_session import open_graph
 from kzoo.export.signature_tables import MERGES, TABLES
 from kzoo.export.signatures import merged_signature, signatures, sizes_of
 from kzoo.export.target import Target
@@ -62,13 +63,14 @@ class OnnxTarget(Target):
         if set(MERGES) <= set(forms):
             forms["merged"] = merged_signature(forms)
         paths = {name: folder / main_file("onnx", quantize, form.file_name) for name, form in forms.items()}
+        protos = {name: convert_graph(model, form, weights) for name, form in forms.items() if name != "merged"}
+        dynamic = quantize == "int8" and integers_serve(protos, forms, arrays, sizes_of(model))
         files, decoders = [], {}
         for name, form in forms.items():
             if name == "merged":
                 decoders[name] = merge_decoders(decoders["prefill"], decoders["decode"], forms)
                 continue
-            graph = build_fastest(convert_graph(model, form, weights), form, arrays, quantize, sizes_of(model),
-                                  self.portable)
+            graph = build(ir.from_proto(protos.pop(name)), form, arrays, quantize, dynamic, self.portable)
             if "merged" in forms and name in MERGES:
                 decoders[name] = graph
             else:
@@ -107,37 +109,57 @@ def convert_graph(model, signature, weights):
     return graph
 
 
-def build_fastest(proto, signature, arrays, variant, sizes, portable=False):
-    """`build` of the fastest form of a variant whose answers are near enough.
+def integers_serve(protos, forms, arrays, sizes):
+    """Whether 8 bits are to be products of integers: where many tokens go through at once, and answers stay near.
 
-    With 8 bits, whole texts go through products of integers; where a model loses too much by them, through blocks.
+    A decoder without an encoder mostly reads one token at a time, which blocks are faster at.
 
     Args:
-        proto: what `convert_graph` made.
+        protos: name -> what `convert_graph` made; without weights, so cheap to keep.
+        forms: name -> signature.
+        arrays: path -> numpy array of each weight.
         sizes: of the model.
-        portable: keep to the standard's operators.
     """
-    if variant == "int8" and signature.name == "forward":
-        found = build(ir.from_proto(proto), signature, arrays, variant, dynamic=True)
-        if farthest(found, build(ir.from_proto(proto), signature, arrays), signature, sizes) <= NEAR:
-            return found
-    return build(ir.from_proto(proto), signature, arrays, variant, portable=portable)
+    return bool({"forward", "encode"} & set(forms)) and lost_by_integers(protos, forms, arrays, sizes) <= NEAR
 
 
-def farthest(model, reference, signature, sizes):
-    """The largest error of an output relative to its spread, on random tokens; both models are `onnx_ir.Model`."""
-    import onnxruntime
+def lost_by_integers(protos, forms, arrays, sizes):
+    """The largest error of an answer relative to its spread, on random tokens; see `integers_serve`.
 
-    random, shape = np.random.default_rng(0), (2, min(24, sizes["max_sequence_length"] or 24))
-    values = {"token_ids": random.integers(0, sizes["vocabulary_size"], shape), "padding_mask": np.ones(shape, "int64")}
-    feeds = {row.file_name: values.get(row.name, np.zeros(shape, "int64")) for row in signature.inputs}
-    answers = []
-    for each in (model, reference):
-        with tempfile.TemporaryDirectory() as folder:
-            session = onnxruntime.InferenceSession(str(save(each, pathlib.Path(folder, "model.onnx"))[0]))
-            answers.append(session.run(None, feeds))
-    return max(float(np.abs(found - wanted).max() / max(np.ptp(wanted), 1e-30))
-               for found, wanted in zip(*answers, strict=True))
+    The graphs run in turn, each on what those before it gave, which is no answer itself.
+    """
+    passed_on = {row.name for form in forms.values() for row in form.inputs}
+    exact = _random_tokens(forms, sizes)
+    rounded, errors = dict(exact), []
+    for name, proto in protos.items():
+        form = forms[name]
+        wanted = _answers(build(ir.from_proto(proto), form, arrays), form, exact)
+        found = _answers(build(ir.from_proto(proto), form, arrays, "int8", dynamic=True), form, rounded)
+        errors += [np.abs(found[row.name] - wanted[row.name]).max() / max(np.ptp(wanted[row.name]), 1e-30)
+                   for row in form.outputs if row.name not in passed_on]
+        exact.update(wanted)
+        rounded.update(found)
+    return float(max(errors))
+
+
+def _random_tokens(forms, sizes):
+    """Two texts for every input that stands for tokens, by our names."""
+    random = np.random.default_rng(0)
+    shape = (2, max(min(24, (sizes["max_sequence_length"] or 48) // 2), 1))
+    ends = {"encoder_token_ids": "source_vocabulary_size", "token_ids": "vocabulary_size",
+            "decoder_token_ids": "vocabulary_size"}
+    return {row.name: random.integers(0, sizes[ends[row.name]], shape) if row.name in ends
+            else np.full(shape, int(row.name.endswith("mask"))) for form in forms.values() for row in form.inputs
+            if row.dtype == "int64"}
+
+
+def _answers(model, form, values):
+    """What an `onnx_ir.Model` makes of values by our names, by our names."""
+    with tempfile.TemporaryDirectory() as folder:
+        graph = open_graph(str(save(model, pathlib.Path(folder, "model.onnx"))[0]))
+        outputs = graph.run([row.file_name for row in form.outputs], {
+            row.file_name: values[row.name] for row in form.inputs})
+    return dict(zip((row.name for row in form.outputs), outputs, strict=True))
 
 
 def build(model, signature, arrays, variant="none", dynamic=False, portable=False):
@@ -195,10 +217,8 @@ def check(path, signature):
 
     tf2onnx only logs what it could not convert, so a file on the disk proves nothing yet.
     """
-    import onnxruntime
-
     onnx.checker.check_model(str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_graph(str(path))
     for kind, found, rows in (("inputs", session.get_inputs(), signature.inputs),
                               ("outputs", session.get_outputs(), signature.outputs)):
         found, wanted = [value.name for value in found], [row.file_name for row in rows]

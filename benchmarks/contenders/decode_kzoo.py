@@ -31,7 +31,7 @@ def measure():
     ids = session.generate(spec["prompt"], max_new_tokens=spec["new_tokens"], min_new_tokens=spec["new_tokens"])
     seconds = time.perf_counter() - start
     return {"tokens_per_second": spec["new_tokens"] / seconds, "outside": 100 * (1 - inside[0] / seconds),
-            "ids": ids[len(spec["prompt"]):]}
+            "ids": [ids[len(spec["prompt"]):]]}
 
 
 measure()

@@ -5,10 +5,9 @@
 import json
 import pathlib
 import sys
-import time
 
 import torch
-from serving import serve
+from generating import by_generate, open_optimum, serve_tokens
 from transformers import GPT2LMHeadModel
 
 kind, checkpoint, folder, spec = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), json.loads(sys.argv[4])
@@ -16,33 +15,15 @@ torch.set_num_threads(spec["threads"])
 prompt, new_tokens = spec["prompt"], spec["new_tokens"]
 
 
-def by_generate(model):
-    """Hugging Face's loop."""
-    model.generation_config.eos_token_id = None
-    model.generation_config.pad_token_id = 0
-    ids = torch.tensor([prompt])
-    mask = torch.ones_like(ids)
-
-    def run():
-        with torch.inference_mode():
-            return model.generate(ids, attention_mask=mask, max_new_tokens=new_tokens, min_new_tokens=new_tokens,
-                                  do_sample=False)[0, len(prompt):].tolist()
-    return run
-
-
 def by_torch():
-    return by_generate(GPT2LMHeadModel.from_pretrained(checkpoint).eval())
+    return by_generate(GPT2LMHeadModel.from_pretrained(checkpoint).eval(), [prompt], new_tokens, pad_token_id=0)
 
 
 def by_optimum():
-    import onnxruntime
     from optimum.onnxruntime import ORTModelForCausalLM
 
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = spec["threads"]
-    if not folder.exists():
-        ORTModelForCausalLM.from_pretrained(checkpoint, export=True).save_pretrained(folder)
-    return by_generate(ORTModelForCausalLM.from_pretrained(folder, session_options=settings))
+    return by_generate(open_optimum(ORTModelForCausalLM, checkpoint, folder, spec["threads"]), [prompt], new_tokens,
+                       pad_token_id=0)
 
 
 def by_ctranslate2():
@@ -56,7 +37,7 @@ def by_ctranslate2():
     def run():
         found = generator.generate_batch(tokens, max_length=new_tokens, min_length=new_tokens, sampling_topk=1,
                                          include_prompt_in_result=False, end_token=[])
-        return found[0].sequences_ids[0][:new_tokens]
+        return [found[0].sequences_ids[0][:new_tokens]]
     return run
 
 
@@ -80,15 +61,4 @@ def _convert_to_ctranslate2():
     made.save(str(folder))
 
 
-run = {"torch": by_torch, "optimum": by_optimum}.get(kind, by_ctranslate2)()
-
-
-def measure():
-    start = time.perf_counter()
-    ids = run()
-    return {"tokens_per_second": new_tokens / (time.perf_counter() - start), "ids": [int(each) for each in ids]}
-
-
-measure()
-serve("peers", {"torch": ["torch", "transformers"], "optimum": ["optimum-onnx", "onnxruntime"]}.get(
-    kind, ["ctranslate2"]), measure)
+serve_tokens(kind, {"torch": by_torch, "optimum": by_optimum}.get(kind, by_ctranslate2)(), new_tokens)
