@@ -1,29 +1,20 @@
-"""TFLite files in the LiteRT interpreter; neither TensorFlow nor Keras is needed."""
+"""TFLite files in LiteRT; neither TensorFlow nor Keras is needed."""
 import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from kzoo.export.checked_decoder import CheckedDecoder
 from kzoo.export.session import Session, check_threads
 from kzoo.export.signatures import forward_lengths, prefill_lengths
 from kzoo.export.task_sessions import AnsweringSession, Seq2SeqSession, TextGenerationSession, sessions
+from kzoo.export.tflite_buffers import BufferedFile
 
 
 class _Row(NamedTuple):
     """One row of a batch. The file has batch size 1, so every row carries a cache of its own."""
-    cache: Any     # file name -> array (1, C, K, D)
+    cache: Any     # our name -> array or `Held`, (1, C, K, D)
     position: int  # of the next token
-
-
-def describe_runner(runner):
-    """What `Session.described` says of one signature."""
-    def plain(row):
-        dtype = np.dtype(row["dtype"])
-        return tuple(int(size) for size in row["shape"]), "string" if dtype.kind in "SO" else dtype.name
-    return {side: {key: plain(row) for key, row in details.items()}
-            for side, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details()))}
 
 
 class TFLiteSession(Session):
@@ -31,7 +22,7 @@ class TFLiteSession(Session):
 
     Args:
         path: the .tflite file.
-        threads: of the interpreter; None means the physical cores.
+        threads: None means the physical cores.
         options: see `Session`.
     """
 
@@ -39,25 +30,18 @@ class TFLiteSession(Session):
 
     def __init__(self, path, threads=None, **options):
         super().__init__(**options)
-        self._interpreter = Interpreter(model_path=str(path), num_threads=check_threads(threads))
-        self._runners = {}
+        self._file = BufferedFile(path, check_threads(threads))
 
     def described(self):
         names = {signature.file_name: name for name, signature in self.file_signatures.items()}
-        result = {}
-        for file_name in self._interpreter.get_signature_list():
-            result[names.get(file_name, file_name)] = describe_runner(self._interpreter.get_signature_runner(file_name))
-        return result
+        return {names.get(file_name, file_name): rows for file_name, rows in self._file.described().items()}
 
     def _call(self, signature, feeds):
-        if signature not in self._runners:
-            self._runners[signature] = self._interpreter.get_signature_runner(self.signatures[signature].file_name)
-        return self._runners[signature](**feeds)
+        """A signature on arrays or what it returned itself, `kzoo.export.tflite_buffers.Held`, by our names."""
+        return self._file.call(self.signatures[signature], feeds)
 
     def _run(self, signature, arrays):
-        form = self.signatures[signature]
-        results = self._call(signature, {row.file_name: arrays[row.name] for row in form.inputs if row.name in arrays})
-        return {row.name: results[row.file_name] for row in form.outputs}
+        return {name: value.numpy() for name, value in self._call(signature, arrays).items()}
 
 
 class TFLiteAnswering(TFLiteSession, AnsweringSession):
@@ -111,14 +95,14 @@ class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
                              f"{self._buckets[-1]}.")
         ids, mask = (np.pad(np.asarray(array[:length], "int32"), (0, bucket - length))[None]
                      for array in (token_ids, padding_mask))
-        context = self._run(f"encode_{bucket}", {"encoder_token_ids": ids, "encoder_padding_mask": mask})
+        context = self._call(f"encode_{bucket}", {"encoder_token_ids": ids, "encoder_padding_mask": mask})
         return {"encoder_padding_mask": np.pad(mask, ((0, 0), (0, self._buckets[-1] - bucket))), **context}
 
     def step(self, token_id, source, row):
         """(logits (V,), row) after one more token."""
-        outputs = self._run("decode", {"decoder_token_ids": np.array([[token_id]], "int32"),
-                                       "positions": np.array([row.position], "int32"), **source, **row.cache})
-        return outputs.pop("logits")[0, 0], _Row(outputs, row.position + 1)
+        outputs = self._call("decode", {"decoder_token_ids": np.array([[token_id]], "int32"),
+                                        "positions": np.array([row.position], "int32"), **source, **row.cache})
+        return outputs.pop("logits").numpy()[0, 0], _Row(outputs, row.position + 1)
 
     def begin(self):
         """The row of a target without a token."""
@@ -163,17 +147,19 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
     def __init__(self, path, **options):
         super().__init__(path, **options)
         self._buckets = prefill_lengths(self.max_sequence_length)
-        decode = self.signatures["decode"]
-        self._tokens, self._positions, self._mask = (row.file_name for row in decode.inputs[:3])
-        self._logits = decode.outputs[0].file_name
-        self._cache_rows = decode.inputs[3:]
-        self._masks = {}
+        self._zeros = {}
 
     def _call(self, signature, feeds):
-        if signature not in self._masks:
-            row = self.signatures[signature].inputs[2]
-            self._masks[signature] = np.zeros(row.shape, row.dtype)  # what is hidden, the graph hides itself
-        return super()._call(signature, {self._mask: self._masks[signature], **feeds})
+        # A mask of zeros: what is hidden, the graph hides itself.
+        given = {row.name for row in self.signatures[signature].inputs} - feeds.keys()
+        return super()._call(signature, {**self._unread(signature, given), **feeds})
+
+    def _unread(self, signature, names):
+        """Zeros for some inputs of a signature, made once."""
+        rows = {row.name: row for row in self.signatures[signature].inputs if row.name in names}
+        for row in rows.values():
+            self._zeros.setdefault((row.shape, row.dtype), np.zeros(row.shape, row.dtype))
+        return {name: self._zeros[row.shape, row.dtype] for name, row in rows.items()}
 
     def _forward(self, arrays):
         """Token by token, the only way to logits of all of them; those of padding are zeros."""
@@ -186,12 +172,12 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
         return {"logits": logits}
 
     def _empty_row(self):
-        return _Row({row.file_name: np.zeros(row.shape, row.dtype) for row in self._cache_rows}, 0)
+        return _Row({}, 0)  # what a call is not given is zeros
 
     def _decode_row(self, token_id, row):
-        results = self._call("decode", {self._tokens: np.array([[token_id]], "int32"),
-                                        self._positions: np.array([row.position], "int32"), **row.cache})
-        logits = results.pop(self._logits)[0, 0]
+        results = self._call("decode", {"token_ids": np.array([[token_id]], "int32"),
+                                        "positions": np.array([row.position], "int32"), **row.cache})
+        logits = results.pop("logits").numpy()[0, 0]
         return logits, _Row(results, row.position + 1)
 
     def _read_row(self, token_ids, row):
@@ -203,7 +189,7 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
             tokens[0, :len(piece)] = piece
             # Padding goes to the slots behind the piece, which the next tokens overwrite before any may be seen.
             positions = np.minimum(row.position + np.arange(length, dtype="int32"), self.max_sequence_length - 1)
-            cache = self._call(f"prefill_{length}", {self._tokens: tokens, self._positions: positions, **row.cache})
+            cache = self._call(f"prefill_{length}", {"token_ids": tokens, "positions": positions, **row.cache})
             row = _Row(cache, row.position + len(piece))
         return row
 

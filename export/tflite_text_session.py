@@ -6,7 +6,15 @@ from ai_edge_litert.interpreter import InterpreterWithCustomOps
 from kzoo.export.session import check_threads
 from kzoo.export.signature_tables import TABLES
 from kzoo.export.text_session import TextSession, strings
-from kzoo.export.tflite_session import describe_runner
+
+
+def describe_runner(runner):
+    """What `Session.described` says of one signature."""
+    def plain(row):
+        dtype = np.dtype(row["dtype"])
+        return tuple(int(size) for size in row["shape"]), "string" if dtype.kind in "SO" else dtype.name
+    return {side: {key: plain(row) for key, row in details.items()}
+            for side, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details()))}
 
 
 class TFLiteText(TextSession):

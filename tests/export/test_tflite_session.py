@@ -1,8 +1,14 @@
-"""The LiteRT interpreter below the session."""
+"""LiteRT below the session."""
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from kzoo.export import open_bundle
+
+XNNPACK = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n"
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +55,40 @@ def test_a_row_of_padding_alone_stays_finite(session):
 def test_only_builtin_operators(exported):
     content = (exported[0] / "tflite/model.tflite").read_bytes()
     assert b"Flex" not in content
+
+
+def test_a_state_stays_what_it_is_while_others_go_on(session):
+    """Buffers are used again as soon as nobody holds them, and no sooner."""
+    ids = np.array([[5, 3, 7]], "int32")
+    _, state = session.prefill(ids, np.ones(ids.shape, bool), 9)
+    first, after = session.decode([4], state)
+    for token in (9, 2, 6):
+        _, other = session.decode([token], state)
+        session.decode([token], other)
+    np.testing.assert_array_equal(session.decode([4], state)[0], first)
+    assert np.abs(session.decode([9], state)[0] - first).max() > 1e-4
+    assert session.decode([8], after)[0].shape == (1, 311)
+
+
+def test_a_long_text_takes_no_more_buffers_than_a_short_one(exported):
+    session = open_bundle(exported[0], "tflite", threads=1)
+
+    def buffers(new_tokens):
+        session.generate([1, 2, 3], max_new_tokens=new_tokens)
+        return {kind: len(free) for kind, free in session._file._free.items()}
+
+    short = buffers(4)
+    assert short == buffers(40) and set(short.values()) == {1, 8}  # logits; two layers' caches, in and out
+
+
+def test_it_is_silent(exported):
+    """The runtime below would list every processor that it looks for."""
+    code = ("import sys; from kzoo.export import open_bundle; "
+            "print(open_bundle(sys.argv[1], 'tflite').generate([1, 2], max_new_tokens=3))")
+    done = subprocess.run([sys.executable, "-c", code, str(exported[0])], capture_output=True, text=True, timeout=120,
+                          check=True, cwd=pathlib.Path(__file__).parents[2])
+    assert done.stdout.startswith("[1, 2, ") and done.stderr.replace(XNNPACK, "") == ""
+    broken = subprocess.run([sys.executable, "-c", f"{code}; raise SystemError('seen')", str(exported[0])],
+                            capture_output=True, text=True, timeout=120, check=False,
+                            cwd=pathlib.Path(__file__).parents[2])
+    assert broken.returncode == 1 and "SystemError: seen" in broken.stderr
