@@ -5,20 +5,21 @@ from kzoo.export.artifact import main_file
 from kzoo.export.signature_tables import FORWARD
 
 
-def write_extras(model, folder, runtime, variant):
+def write_extras(model, folder, runtime, variant, sizes):
     """Write what belongs to one artifact besides the model.
 
     Args:
         model: the task model.
         folder: the bundle being made, its tokenizer files in place.
         runtime, variant: of the artifact.
+        sizes: the bundle's.
 
     Returns: the files written, relative to `folder`.
     """
-    return [name for write in EXTRAS.get((model.task, runtime), ()) for name in write(model, folder, variant)]
+    return [name for write in EXTRAS.get((model.task, runtime), ()) for name in write(model, folder, variant, sizes)]
 
 
-def _genai(model, folder, variant):
+def _genai(model, folder, variant, sizes):
     """onnxruntime-genai takes a folder with one config; it serves the first variant that is written."""
     from kzoo.export.genai import genai_config
     from kzoo.files import write_json
@@ -30,7 +31,7 @@ def _genai(model, folder, variant):
     return [name]
 
 
-def _tokenizer(model, folder, variant):
+def _tokenizer(model, folder, variant, sizes):
     """onnxruntime-genai looks for the tokenizer beside its config."""
     if model.tokenizer is None or (folder / "onnx" / "tokenizer.json").exists():
         return []
@@ -39,7 +40,7 @@ def _tokenizer(model, folder, variant):
     return sorted(f"onnx/{path.name}" for path in set((folder / "onnx").iterdir()) - before)
 
 
-def _javascript(model, folder, variant):
+def _javascript(model, folder, variant, sizes):
     """transformers.js reads in config.json what to open; no artifact owns that file. The first variant writes it."""
     from kzoo.export.genai import javascript_settings
     from kzoo.files import read_json, write_json
@@ -51,7 +52,7 @@ def _javascript(model, folder, variant):
     return []
 
 
-def _litertlm(model, folder, variant):
+def _litertlm(model, folder, variant, sizes):
     """One file for phones. It holds a copy of the model; without a tokenizer there is none."""
     from kzoo.export.litertlm import write_litertlm
 
@@ -62,7 +63,7 @@ def _litertlm(model, folder, variant):
     eos_id = model.tokenizer.eos_id
     never = model.config.vocabulary_size  # one past the last id: the engine asks for an end, and this is none
     write_litertlm(source, folder, place, stop_ids=[never if eos_id is None else eos_id],
-                   max_num_tokens=model.config.max_sequence_length)
+                   max_num_tokens=sizes["static_length"])
     return [str(pathlib.PurePosixPath(place.relative_to(folder)))]
 
 

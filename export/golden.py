@@ -117,12 +117,13 @@ def record_golden(session, seed=0):
 def _record_stack(session, random):
     """(cases, continuations) of a model with one stack."""
     sizes = session.sizes
+    longest = sizes.get("static_length", sizes["max_sequence_length"])
     form = session.signatures["forward"]
     per_token = tuple(row.name for row in form.outputs if "sequence_length" in row.shape)
     generates = hasattr(session, "prefill")  # then continuations go to the end of the context
     cases = []
     for batch, length, side, real in (*CASES, *(() if generates else _long_cases(form, sizes))):
-        length = min(length, sizes["max_sequence_length"])
+        length = min(length, longest)
         inputs = padded_batch(random, sizes["vocabulary_size"], [min(each, length) for each in real], side)
         if any(row.name == "segment_ids" for row in form.inputs):
             inputs["segment_ids"] = random.integers(0, sizes["num_segments"], (batch, length)).astype("int32")
@@ -132,7 +133,7 @@ def _record_stack(session, random):
         cases.append(Case(f"batch {batch}, length {length}, {_where(side)}", inputs, outputs, per_token))
     continuations = []
     if generates:
-        for name, lengths, steps in _prompts(sizes["max_sequence_length"]):
+        for name, lengths, steps in _prompts(longest):
             inputs = padded_batch(random, sizes["vocabulary_size"], lengths, "left")
             continuations.append(_continue(session, name, inputs, steps))
     return cases, continuations

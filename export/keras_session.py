@@ -37,7 +37,7 @@ class KerasSession(Session):
 
     def differences(self):
         """What the manifest says otherwise than the model, which has no file that states names and shapes."""
-        found = {"task": self.model.task, **sizes_of(self.model)}
+        found = {"task": self.model.task, **sizes_of(self.model, self.sizes.get("static_length"))}
         return [f"{name} is {found.get(name)!r}, expected {value!r}"
                 for name, value in {"task": self.task, **self.sizes}.items() if found.get(name) != value]
 
@@ -92,6 +92,6 @@ class KerasGeneration(KerasSession, _Live, TextGenerationSession):
 SESSIONS = sessions(KerasGeneration, KerasAnswering, KerasSeq2Seq)
 
 
-def live_session(model):
-    """The session on a live model: the reference of verifications."""
-    return SESSIONS[model.task](model)
+def live_session(model, sizes=None):
+    """The session on a live model: the reference of verifications. `sizes`: a bundle's; None means the model's."""
+    return SESSIONS[model.task](model, sizes=sizes)

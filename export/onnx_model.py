@@ -17,7 +17,7 @@ from kzoo.export.onnx_merged import merge_decoders, save_together
 from kzoo.export.onnx_quantize import BITS, quantize
 from kzoo.export.onnx_session import open_graph
 from kzoo.export.signature_tables import MERGES, TABLES
-from kzoo.export.signatures import merged_signature, signatures, sizes_of
+from kzoo.export.signatures import merged_signature, sizes_of
 from kzoo.export.target import Target
 from kzoo.export.trace import run_signature
 
@@ -41,8 +41,8 @@ class OnnxTarget(Target):
     name = "onnx"
     quantisations = ("none", "fp16", *BITS)
 
-    def __init__(self, portable=False):
-        super().__init__(portable)
+    def __init__(self, portable=False, static_length=None):
+        super().__init__(portable, static_length)
         if portable:
             self.quantisations = tuple(variant for variant in self.quantisations if variant not in BITS)
 
@@ -58,7 +58,7 @@ class OnnxTarget(Target):
         (folder / self.path(quantize)).parent.mkdir(parents=True, exist_ok=True)
         weights = variables_by_path(model)
         arrays = {name: np.asarray(variable) for name, variable in weights.items()}
-        forms = signatures(model.task, "onnx", sizes_of(model))
+        forms = self.signatures(model)
         forms = {name: form for name, form in forms.items() if not form.derived}
         if set(MERGES) <= set(forms):
             forms["merged"] = merged_signature(forms)

@@ -9,7 +9,6 @@ from kzoo.export.artifact import main_file
 from kzoo.export.onnx_model import OnnxTarget, save
 from kzoo.export.onnx_text_session import open_graph, rows_of
 from kzoo.export.signature_tables import ANSWERS
-from kzoo.export.signatures import signatures, sizes_of
 from kzoo.export.target import Target
 from kzoo.export.text_forms import DIFFICULT, around, refuse_differences, text_file, wanted_ids
 from kzoo.tokenizers_in_onnx import OPSETS, Steps, onnx_tokenizer
@@ -46,7 +45,7 @@ class OnnxTextTarget(Target):
             outputs = put_before(result.graph, read)
             label = [classes(result.graph, answers[0], model.labels)] if task == "text-classification" else []
             finish(result.graph, [*label, *answers, *outputs])
-        (signature,) = signatures(task, self.name, sizes_of(model)).values()
+        (signature,) = self.signatures(model).values()
         for value, row in zip(result.graph.outputs, signature.outputs, strict=True):
             value.name, value.shape = row.file_name, ir.Shape(row.shape)
         result.graph.inputs[0].shape = ir.Shape(signature.inputs[0].shape)

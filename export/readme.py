@@ -120,8 +120,8 @@ def _generation(manifest, has_tokenizer):
     prompt = '"Hello"' if has_tokenizer else "[1, 2, 3]"
     return readme_generation.RUNTIMES, {
         "call": f"session({prompt}, max_new_tokens=32)", "heads": sizes["num_key_value_heads"],
-        "width": sizes["head_dim"], "vocabulary": sizes["vocabulary_size"],
-        "prefill": _listed(f"prefill_{length}" for length in prefill_lengths(sizes["max_sequence_length"]))}
+        "room": sizes["static_length"], "width": sizes["head_dim"], "vocabulary": sizes["vocabulary_size"],
+        "prefill": _listed(f"prefill_{length}" for length in prefill_lengths(sizes["static_length"]))}
 
 
 def _rewriting(manifest, has_tokenizer):
@@ -130,9 +130,9 @@ def _rewriting(manifest, has_tokenizer):
     source = '"What a day!"' if has_tokenizer else "[3, 2, 1]"
     buckets = [name for name in signatures(task, "tflite", sizes) if name.startswith("encode")]
     return readme_rewriting.RUNTIMES, {
-        "call": f"session({source}, num_beams=4)", "heads": sizes["num_key_value_heads"], "width": sizes["head_dim"],
-        "vocabulary": sizes["vocabulary_size"], "static": sizes["static_length"], "buckets": _listed(buckets),
-        "bucket": buckets[0], "start": manifest["settings"]["decoder_start_id"],
+        "call": f"session({source}, num_beams=4)", "heads": sizes["num_key_value_heads"],
+        "width": sizes["head_dim"], "vocabulary": sizes["vocabulary_size"], "static": sizes["static_length"],
+        "buckets": _listed(buckets), "bucket": buckets[0], "start": manifest["settings"]["decoder_start_id"],
         "encode": f"inputs {_rows(signatures(task, 'onnx', sizes)['encode'].inputs)}"}
 
 

@@ -51,8 +51,8 @@ $web_session
 
 Signatures $prefill
 read a prompt, `decode` one token more. Inputs `tokens` int32 (1, T), `input_pos` int32 (T,), the positions from 0,
-`mask` float32 (1, 1, T, $context), zeros (the causal rule is in the graph), and for each layer i `kv_cache_k_i`,
-`kv_cache_v_i` float32 (1, $context, $heads, $width), zeros at first. Outputs: the caches under the same names, to be
+`mask` float32 (1, 1, T, $room), zeros (the causal rule is in the graph), and for each layer i `kv_cache_k_i`,
+`kv_cache_v_i` float32 (1, $room, $heads, $width), zeros at first. Outputs: the caches under the same names, to be
 fed to the next call, and from `decode` `logits` (1, 1, $vocabulary). Fill a bucket that is longer than what remains
 of the prompt with any tokens; those behind the real ones are overwritten before they are seen. Read all but the last
 prompt token with `prefill`; give that one to `decode`.

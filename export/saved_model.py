@@ -1,7 +1,6 @@
 """SavedModel: one function a signature, over one set of variables."""
 import pathlib
 
-from kzoo.export.signatures import signatures, sizes_of
 from kzoo.export.target import Target
 from kzoo.export.trace import run_signature
 
@@ -15,7 +14,7 @@ class SavedModelTarget(Target):
         self.check(quantize)
         folder = pathlib.Path(folder)
         path = folder / self.path(quantize)
-        write_saved_model(model, signatures(model.task, self.name, sizes_of(model)).values(), path)
+        write_saved_model(model, self.signatures(model).values(), path)
         return sorted(str(file.relative_to(folder)) for file in path.rglob("*") if file.is_file())
 
 

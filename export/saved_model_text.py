@@ -4,7 +4,6 @@ import pathlib
 import tensorflow as tf
 
 from kzoo.export.saved_model import write_saved_model
-from kzoo.export.signatures import signatures, sizes_of
 from kzoo.export.target import Target
 from kzoo.export.text_forms import DIFFICULT, refuse_differences
 from kzoo.export.text_graph import text_endpoint
@@ -28,6 +27,6 @@ class SavedModelTextTarget(Target):
             ids = twin(texts)
             return ids.flat_values, *(tf.cast(rows, tf.int32) for rows in (ids.row_starts(), ids.row_lengths()))
 
-        write_saved_model(model, signatures(model.task, self.name, sizes_of(model)).values(), path,
+        write_saved_model(model, self.signatures(model).values(), path,
                           lambda model, signature: text_endpoint(model, signature, tokenize), resources=[twin])
         return sorted(str(file.relative_to(folder)) for file in path.rglob("*") if file.is_file())

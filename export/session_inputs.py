@@ -116,8 +116,8 @@ def _limit(name, sizes):
         return sizes["source_vocabulary_size"]
     if name == "segment_ids":
         return sizes["num_segments"]
-    return sizes["vocabulary_size"] if name.endswith("token_ids") else sizes.get(
-        "static_length", sizes["max_sequence_length"])
+    return sizes["vocabulary_size"] if name.endswith("token_ids") else (
+        sizes["max_sequence_length"] or sizes["static_length"])
 
 
 def _spell(shape):

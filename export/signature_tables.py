@@ -8,7 +8,7 @@ numbers, sizes of the model (`vocabulary_size`), and symbols that a caller choos
 import dataclasses
 
 from kzoo.export.signature import Row, Signature
-from kzoo.export.text_signatures import answer_forms, tokenize_forms
+from kzoo.export.text_signatures import TOKENIZE_FORMS, answer_forms
 
 # Of tensors with any batch size and length.
 _PER_TOKEN = ("batch_size", "sequence_length")
@@ -89,10 +89,10 @@ def _onnx_tokens(total_length):
 
 def _tflite_mask(length):
     """0 where a token may see a slot. LiteRT-LM sizes its cache by it; the graph has the rule and does not read it."""
-    return Row("attention_mask", "mask", (1, 1, length, "max_sequence_length"), "float32", optional=True)
+    return Row("attention_mask", "mask", (1, 1, length, "static_length"), "float32", optional=True)
 
 
-_STATIC = (1, "max_sequence_length", "num_key_value_heads", "head_dim")
+_STATIC = (1, "static_length", "num_key_value_heads", "head_dim")
 
 
 def _static(rows):
@@ -165,7 +165,7 @@ _REWRITING = {
                   (*_LOGITS, *_OURS_GROWN)),
     ),
     "keras": (_PAIR,),
-    **tokenize_forms("static_length"),
+    **TOKENIZE_FORMS,
 }
 
 # ONNX: one more graph that does the work of these two, chosen by a flag; `merged_signature` adds their rows.
@@ -221,13 +221,13 @@ TABLES = {
             ), (*FORWARD["text-generation"].outputs, *_OURS_GROWN)),
         ),
         "keras": (FORWARD["text-generation"],),
-        **tokenize_forms("max_sequence_length"),
+        **TOKENIZE_FORMS,
     },
     **{task: _answers(task) for task in ANSWERS},
     **dict.fromkeys(REWRITING, _REWRITING),
 }
 
-_CACHED = ("num_layers", "num_key_value_heads", "head_dim", "vocabulary_size", "max_sequence_length")
+_CACHED = ("num_layers", "num_key_value_heads", "head_dim", "vocabulary_size", "max_sequence_length", "static_length")
 _TEXTS = ("vocabulary_size", "max_sequence_length", "num_segments")
 
 # Task -> the whole numbers, each at least 1, that a manifest records for its signatures.
@@ -239,6 +239,5 @@ SIZES = {
     "question-answering": _TEXTS,
     "feature-extraction": (*_TEXTS, "hidden_dim"),
     # `max_sequence_length` 0 stands for no limit; `static_length` is that of files with fixed shapes.
-    **dict.fromkeys(REWRITING, ("num_layers", "num_key_value_heads", "head_dim", "hidden_dim", "vocabulary_size",
-                                "source_vocabulary_size", "max_sequence_length", "static_length")),
+    **dict.fromkeys(REWRITING, (*_CACHED, "hidden_dim", "source_vocabulary_size")),
 }

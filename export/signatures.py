@@ -9,6 +9,7 @@ from kzoo.export.signature_tables import FORWARD, MERGED, MERGES, REWRITING, SIZ
 PREFILL_LENGTHS = (8, 32, 128, 1024)
 FORWARD_LENGTHS = (32, 128, 512, 2048)  # and the context itself, so that every text has one
 STATIC_LENGTH = 512  # of sources and targets in files with fixed shapes, where the model has no limit
+MAX_STATIC_LENGTH = 2**20
 
 
 def signatures(task, runtime, sizes):
@@ -74,19 +75,38 @@ def forward_lengths(max_sequence_length):
     return (*(length for length in FORWARD_LENGTHS if length < max_sequence_length), max_sequence_length)
 
 
-def sizes_of(model):
-    """The numbers of `SIZES` for a task model."""
+def sizes_of(model, static_length=None):
+    """The numbers of `SIZES` for a task model.
+
+    Args:
+        model: a task model.
+        static_length: of files with fixed shapes, in tokens; None means all that the model has, or 512 without a limit.
+    """
     config, backbone = model.config, model.backbone
     found = {"vocabulary_size": getattr(backbone, "target_vocabulary_size", config.vocabulary_size),
              "source_vocabulary_size": getattr(backbone, "source_vocabulary_size", None),
              "max_sequence_length": config.max_sequence_length or 0,
-             "static_length": config.max_sequence_length or STATIC_LENGTH, "hidden_dim": config.hidden_dim,
+             "static_length": static_length or config.max_sequence_length or STATIC_LENGTH,
+             "hidden_dim": config.hidden_dim,
              "num_segments": max(getattr(config, "num_segments", 1), 1),
              "num_labels": len(getattr(model, "labels", ()))}
     if hasattr(config, "key_value_shape"):
         found["num_layers"] = backbone.num_cached_layers()
         found["num_key_value_heads"], found["head_dim"] = config.key_value_shape()
     return {name: found[name] for name in SIZES[model.task]}
+
+
+def check_static_length(model, static_length):
+    """Refuse a length that files with fixed shapes cannot have; None is none."""
+    if static_length is None:
+        return
+    if "static_length" not in SIZES[model.task]:
+        raise ValueError(f"`static_length` (--static-length) means nothing to a model of the task {model.task!r}: its "
+                         "files with fixed shapes have a signature for each of several lengths. Leave it out.")
+    longest = model.config.max_sequence_length or MAX_STATIC_LENGTH
+    if type(static_length) is not int or not 2 <= static_length <= longest:
+        raise ValueError(f"`static_length` (--static-length) must be a whole number from 2 to {longest}, the most that "
+                         f"the model reads. Received: {static_length!r}.")
 
 
 def settings_of(model):

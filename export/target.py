@@ -4,6 +4,7 @@ import importlib
 from kzoo.errors import unknown
 from kzoo.export.artifact import main_file
 from kzoo.export.session import open_bundle
+from kzoo.export.signatures import signatures, sizes_of
 
 # Format, as users write it -> module and class. Also the order in which a bundle is written.
 TARGETS = {
@@ -25,6 +26,7 @@ class Target:
 
     Args:
         portable: keep to what every runtime of the format has; only ONNX has runtimes with operators of their own.
+        static_length: see `kzoo.export.signatures.sizes_of`.
 
     Attributes:
         name: a key of `TARGETS` or `TEXT_TARGETS`, and the runtime that opens the result.
@@ -34,8 +36,13 @@ class Target:
     name = None
     quantisations = ("none",)
 
-    def __init__(self, portable=False):
+    def __init__(self, portable=False, static_length=None):
         self.portable = portable
+        self.static_length = static_length
+
+    def signatures(self, model):
+        """name -> expanded `Signature` of the model's artifact."""
+        return signatures(model.task, self.name, sizes_of(model, self.static_length))
 
     def check(self, quantize):
         """Refuse a quantisation this format has not."""
@@ -63,10 +70,10 @@ class Target:
         return open_bundle(folder, self.name, variant)
 
 
-def get_target(name, portable=False):
-    """The target that writes a format; `portable`: see `Target`."""
+def get_target(name, portable=False, static_length=None):
+    """The target that writes a format; for the rest see `Target`."""
     known = {**TARGETS, **TEXT_TARGETS}
     if name not in known:
         raise ValueError(unknown("format", name, TARGETS))
     module, cls = known[name]
-    return getattr(importlib.import_module(module), cls)(portable)
+    return getattr(importlib.import_module(module), cls)(portable, static_length)

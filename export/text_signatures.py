@@ -39,14 +39,9 @@ def answer_forms(outputs, static):
     }
 
 
-def tokenize_forms(length):
-    """runtime -> signatures, of a task whose model is run step by step: the file makes ids of a text.
-
-    Args:
-        length: the size that says how many ids a TFLite file has room for.
-    """
-    return {
-        "savedmodel-text": (Signature("tokenize", "serving_default", (_TEXTS,), _SAVEDMODEL),),
-        "onnx-text": (Signature("tokenize", "tokenize", (_TEXTS,), _ONNX),),
-        "tflite-text": (Signature("tokenize", "tokenize", (_ONE,), _tflite(length)),),
-    }
+# Runtime -> signatures, of a task whose model is run step by step: the file makes ids of a text.
+TOKENIZE_FORMS = {
+    "savedmodel-text": (Signature("tokenize", "serving_default", (_TEXTS,), _SAVEDMODEL),),
+    "onnx-text": (Signature("tokenize", "tokenize", (_TEXTS,), _ONNX),),
+    "tflite-text": (Signature("tokenize", "tokenize", (_ONE,), _tflite("static_length")),),
+}

@@ -34,11 +34,10 @@ def _check_ids(session):
 
 
 def _wanted(session):
-    # A file without a limit of its own has that of the model; what is only tokenized is cut by no file but TFLite's.
-    sizes = session.sizes
-    longest = sizes["max_sequence_length"] or sizes.get("static_length")
-    if session.task not in ANSWERS and session.runtime != "tflite-text":
-        longest = None
+    # A file that answers cuts texts at what the model reads; what is only tokenized is cut by no file but TFLite's.
+    longest = session.sizes["max_sequence_length"] if session.task in ANSWERS else None
+    if session.runtime == "tflite-text":
+        longest = session.sizes.get("static_length", longest)
     return wanted_ids(session.task, session.tokenizer, DIFFICULT, session.settings.get("eos_id"), longest)
 
 

@@ -4,7 +4,6 @@ import pathlib
 import tempfile
 
 from kzoo.export.saved_model import write_saved_model
-from kzoo.export.signatures import signatures, sizes_of
 from kzoo.export.target import Target
 
 
@@ -17,7 +16,7 @@ class TFLiteTarget(Target):
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
-        rows = list(signatures(model.task, self.name, sizes_of(model)).values())
+        rows = list(self.signatures(model).values())
         path = pathlib.Path(folder, self.path(quantize))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as work:

@@ -144,8 +144,9 @@ class _Targets(CheckedDecoder):
 class TFLiteGeneration(TFLiteSession, TextGenerationSession):
     """A decoder: prompts are read in buckets, padded tokens are left out; see `TFLiteSession`."""
 
-    def __init__(self, path, **options):
-        super().__init__(path, **options)
+    def __init__(self, path, sizes, **options):
+        # The file has room for fewer tokens than the model where its export was told so.
+        super().__init__(path, sizes={**sizes, "max_sequence_length": sizes["static_length"]}, **options)
         self._buckets = prefill_lengths(self.max_sequence_length)
         self._zeros = {}
 

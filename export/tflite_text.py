@@ -6,7 +6,6 @@ import tensorflow as tf
 
 from kzoo.export.artifact import main_file
 from kzoo.export.saved_model import write_saved_model
-from kzoo.export.signatures import signatures, sizes_of
 from kzoo.export.target import Target
 from kzoo.export.text_forms import DIFFICULT, refuse_differences, text_file
 from kzoo.export.text_graph import text_endpoint
@@ -23,7 +22,7 @@ class TFLiteTextTarget(Target):
 
     def write(self, model, folder, quantize="none"):
         self.check(quantize)
-        rows = list(signatures(model.task, self.name, sizes_of(model)).values())
+        rows = list(self.signatures(model).values())
         path = pathlib.Path(folder, self.path(quantize, model.task))
         path.parent.mkdir(parents=True, exist_ok=True)
         twin = tflite_tokenizer(model.tokenizer)

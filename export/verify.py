@@ -89,7 +89,7 @@ def _golden_file(bundle, model, work):
     if model is not None:
         from kzoo.export.keras_session import live_session
 
-        save_golden(work / GOLDEN, record_golden(live_session(model)))
+        save_golden(work / GOLDEN, record_golden(live_session(model, bundle.sizes)))
         return work / GOLDEN
     if GOLDEN not in bundle.files:
         raise ValueError(f"{bundle.folder} has no {GOLDEN}; pass the live model as `model`.")

@@ -40,7 +40,7 @@ def convert(spec):
     from kzoo.export.target import get_target
 
     # Before TensorFlow: a format may need what has to be loaded first.
-    target = get_target(spec["format"], spec.get("portable", False))
+    target = get_target(spec["format"], spec.get("portable", False), spec.get("static_length"))
     from kzoo.saving import load
 
     def model():

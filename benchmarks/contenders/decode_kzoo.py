@@ -1,29 +1,42 @@
-"""Greedy decoding through a bundle's ONNX file: python decode_kzoo.py BUNDLE SPEC"""
+"""Greedy decoding through a bundle's ONNX or TFLite file: python decode_kzoo.py BUNDLE SPEC"""
 import json
 import sys
 import time
 
-import onnxruntime
 from serving import serve
 
 from kzoo.export import open_bundle
 
 bundle, spec = sys.argv[1], json.loads(sys.argv[2])
 inside = [0.0]  # seconds within the runtime
-run_with_ort_values = onnxruntime.InferenceSession.run_with_ort_values
 
 
-def timed(*args, **kwargs):
-    start = time.perf_counter()
-    try:
-        return run_with_ort_values(*args, **kwargs)
-    finally:
-        inside[0] += time.perf_counter() - start
+def watch(cls, name):
+    """Count the time in a method: two readings of the clock a token."""
+    method = getattr(cls, name)
+
+    def timed(*args, **kwargs):
+        start = time.perf_counter()
+        try:
+            return method(*args, **kwargs)
+        finally:
+            inside[0] += time.perf_counter() - start
+
+    setattr(cls, name, timed)
 
 
-onnxruntime.InferenceSession.run_with_ort_values = timed  # two readings of the clock a token
-# Waiting threads spin, as those of every peer do by default; ours sleep unless asked, to be kind to a shared machine.
-session = open_bundle(bundle, runtime="onnx", variant=spec["variant"], threads=spec["threads"], spin=True)
+if spec["runtime"] == "onnx":
+    import onnxruntime
+
+    watch(onnxruntime.InferenceSession, "run_with_ort_values")
+    # Waiting threads spin, as those of every peer do by default; ours sleep unless asked, to be kind to others.
+    options = {"spin": True}
+else:
+    from ai_edge_litert.compiled_model import CompiledModel
+
+    watch(CompiledModel, "run_by_name")
+    options = {}
+session = open_bundle(bundle, runtime=spec["runtime"], variant=spec["variant"], threads=spec["threads"], **options)
 
 
 def measure():
@@ -35,4 +48,4 @@ def measure():
 
 
 measure()
-serve("kzoo's environment", ["onnxruntime", "numpy"], measure)
+serve("kzoo's environment", ["onnxruntime" if spec["runtime"] == "onnx" else "ai-edge-litert", "numpy"], measure)

@@ -1,7 +1,7 @@
 """`kzoo export` and `kzoo verify`: a run becomes a bundle, and a bundle proves itself."""
 import argparse
 
-from kzoo.cli.options import ABSENT, add_folder, add_json, comma_list, data_file, given, number, task
+from kzoo.cli.options import ABSENT, add_folder, add_json, comma_list, data_file, given, number, task, whole_number
 from kzoo.cli.output import print_json, print_table, progress
 from kzoo.errors import CheckFailed, unknown
 
@@ -27,6 +27,9 @@ def add_commands(add):
                         help="folders for model servers to add: some of triton,tfserving,kserve")
     parser.add_argument("--portable", action="store_true", default=ABSENT,
                         help="keep ONNX files to the standard's operators, for runtimes that have no others")
+    parser.add_argument("--static-length", type=whole_number(2), default=ABSENT, metavar="N",
+                        help="tokens that TFLite files of models that generate have room for, prompt included; default "
+                             "all that the model reads; less room is faster")
     parser.add_argument("--overwrite", action="store_true", default=ABSENT, help="replace BUNDLE if it exists")
     parser.add_argument("--keep-failed", action="store_true", default=ABSENT,
                         help="keep artifacts that fail verification; the status is still 1")
@@ -62,7 +65,8 @@ def export(args):
     check_target(args.bundle, getattr(args, "overwrite", False))  # before minutes of loading and converting
     start_backend()
     model = kzoo.load(args.path, task=args.task)
-    names = ["formats", "quantize", "text", "overwrite", "keep_failed", "portable", "eval_data", "eval_limit", "layout"]
+    names = ["formats", "quantize", "text", "overwrite", "keep_failed", "portable", "static_length", "eval_data",
+             "eval_limit", "layout"]
     write_bundle(model, args.bundle, **given(args, names))
     print(args.bundle)
 

@@ -10,7 +10,8 @@ from kzoo.export.artifact import list_files, main_file, sha256_of
 from kzoo.export.manifest import write_manifest
 from kzoo.export.signatures import signatures
 
-SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 17}
+SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 17,
+         "static_length": 17}
 
 
 def make_bundle(folder, **changes):
@@ -173,6 +174,7 @@ def set_field(*keys, value):
     (set_field("sizes", "num_labels", value=2), "Unknown field 'num_labels'"),
     (set_field("sizes", "head_dim", value=0), "`head_dim` must be from 1"),
     (set_field("sizes", "max_sequence_length", value=0), "`max_sequence_length` must be from 1"),
+    (set_field("sizes", "static_length", value=18), "`static_length` must be at most `max_sequence_length`, 17"),
     (set_field("sizes", "head_dim", value=2.5), "`head_dim` must be of type int, found float"),
     (set_field("files", value={}), "`files` must be of type list"),
     (set_field("files", 0, value="config.json"), "expected an object"),
@@ -262,9 +264,9 @@ def test_sizes_that_are_not_those_of_the_file_are_refused(bundle):
         for row in manifest["artifacts"]:
             row["signatures"] = {}
 
-    for size, found in (("head_dim", 5), ("max_sequence_length", 53)):
+    for size, found, wrong in (("head_dim", 5, 2**31 - 1), ("static_length", 53, 47)):
         edited(bundle, forget)
-        folder = edited(bundle, set_field("sizes", size, value=2**31 - 1))
+        folder = edited(bundle, set_field("sizes", size, value=wrong))
         for runtime in ("onnx", "tflite") if size == "head_dim" else ("tflite",):
             with pytest.raises(ValueError, match="not what the manifest describes"):
                 open_bundle(folder, runtime)

@@ -10,7 +10,8 @@ from kzoo.export.session import RUNTIMES, check_threads, first_line, physical_co
 from kzoo.export.session_inputs import check_inputs, complete, token_positions
 from kzoo.export.signatures import forward_signature, signatures
 
-SIZES = {"num_layers": 1, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 11}
+SIZES = {"num_layers": 1, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 11,
+         "static_length": 11}
 FORWARD = forward_signature("text-generation", SIZES)
 DECODE = signatures("text-generation", "savedmodel", SIZES)["decode"]
 POSITIONS = signatures("text-generation", "onnx", SIZES)["prefill"]

@@ -6,7 +6,8 @@ from kzoo.export.signature_tables import TABLES
 from kzoo.export.signatures import forward_lengths, forward_signature, prefill_lengths, signatures
 from kzoo.export.text_forms import reads_text
 
-SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 33}
+SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 33,
+         "static_length": 33}
 TEXTS = {"vocabulary_size": 11, "max_sequence_length": 45, "num_segments": 2, "num_labels": 3, "hidden_dim": 13}
 
 

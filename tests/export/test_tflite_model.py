@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+import kzoo
+from kzoo.export import export, open_bundle, read_bundle, verify
 from kzoo.export.signatures import prefill_lengths
 from kzoo.export.tflite_model import TFLiteTarget
 
@@ -49,3 +51,37 @@ def test_a_plain_interpreter_writes_our_ids(written, model):
 def test_weights_are_stored_once(written, model):
     weights, signatures = 4 * model.count_params(), 1 + len(prefill_lengths(model.config.max_sequence_length))
     assert weights < written.stat().st_size < weights * 2 + 40_000 * signatures
+
+
+def test_less_room_than_the_model_has(model, export_here, tmp_path):
+    """The other formats and the model keep all of theirs."""
+    folder = tmp_path / "bundle"
+    export_here(model, folder, formats=("onnx", "tflite"), static_length=19)
+    bundle = read_bundle(folder)
+    assert (bundle.sizes["max_sequence_length"], bundle.sizes["static_length"]) == (53, 19)
+    prompt = list(range(1, 18))
+    expected = model.generate(prompt, max_new_tokens=2)
+    for runtime, longest in (("onnx", 53), ("tflite", 19)):
+        session = open_bundle(folder, runtime)
+        assert session.max_sequence_length == longest
+        assert session.generate(prompt, max_new_tokens=2) == expected
+    shapes = {row.shape for row in open_bundle(folder, "tflite").signatures["decode"].inputs[3:]}
+    assert shapes == {(1, 19, 3, 5)}
+    with pytest.warns(UserWarning, match="max_sequence_length=19"):
+        open_bundle(folder, "tflite").generate(prompt, max_new_tokens=5)
+    assert "(1, 19, 3, 5)" in (folder / "README.md").read_text(encoding="utf-8")
+    assert verify(folder, model=model).passed
+
+
+@pytest.mark.parametrize("length", [1, 54, 2.0, True])
+def test_room_that_a_file_cannot_have_is_refused(model, tmp_path, length):
+    with pytest.raises(ValueError, match=r"`static_length` \(--static-length\) must be a whole number from 2 to 53"):
+        export(model, tmp_path / "bundle", static_length=length)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_room_means_nothing_where_nothing_is_cached(tmp_path):
+    classifier = kzoo.create("bert-tiny", task="text-classification", labels=("a", "b"), vocabulary_size=11,
+                             num_layers=1, num_heads=2, hidden_dim=6, intermediate_dim=7, max_sequence_length=5)
+    with pytest.raises(ValueError, match="means nothing to a model of the task 'text-classification'"):
+        export(classifier, tmp_path / "bundle", static_length=4)
