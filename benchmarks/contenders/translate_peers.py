@@ -51,6 +51,7 @@ def _convert_to_ctranslate2():
     config.normalize_before = config.normalize_embedding = False
     loader._config = config
     made = converters.BartLoader.get_model_spec(loader, model)
+    made.decoder.start_from_zero_embedding = False  # trained files have zeros for the id that targets start from
     tokens = [f"t{each}" for each in range(config.vocab_size)]
     made.register_source_vocabulary(tokens)
     made.register_target_vocabulary(tokens)
