@@ -76,6 +76,11 @@ class BufferedFile:
             row.file_name: outputs[row.name]._buffer for row in form.outputs})
         return outputs
 
+    def hold(self, form, row, array):
+        """An array as `Held`, for an input `row` of the signature `form`."""
+        buffer = self._new_input(form, row, array)
+        return Held(buffer, row, self._free.setdefault((row.shape, row.dtype), []))
+
     def _given(self, form, row, value):
         if isinstance(value, Held):
             return value._buffer
@@ -83,10 +88,14 @@ class BufferedFile:
         if key in self._inputs:
             self._inputs[key].write(array)
         else:
-            with _without_chatter():  # the first write in a process starts another environment
-                self._inputs[key] = self._model.create_input_buffer_by_name(*key)
-                self._inputs[key].write(array)
+            self._inputs[key] = self._new_input(form, row, array)
         return self._inputs[key]
+
+    def _new_input(self, form, row, array):
+        with _without_chatter():  # the first write in a process starts another environment
+            buffer = self._model.create_input_buffer_by_name(form.file_name, row.file_name)
+            buffer.write(array)
+        return buffer
 
     def _output(self, form, row):
         free = self._free.setdefault((row.shape, row.dtype), [])

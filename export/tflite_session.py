@@ -151,16 +151,14 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
         self._zeros = {}
 
     def _call(self, signature, feeds):
-        # A mask of zeros: what is hidden, the graph hides itself.
-        given = {row.name for row in self.signatures[signature].inputs} - feeds.keys()
-        return super()._call(signature, {**self._unread(signature, given), **feeds})
-
-    def _unread(self, signature, names):
-        """Zeros for some inputs of a signature, made once."""
-        rows = {row.name: row for row in self.signatures[signature].inputs if row.name in names}
-        for row in rows.values():
-            self._zeros.setdefault((row.shape, row.dtype), np.zeros(row.shape, row.dtype))
-        return {name: self._zeros[row.shape, row.dtype] for name, row in rows.items()}
+        """Zeros stand for the rest: caches begin with them, and what the mask would hide, the graph hides itself."""
+        form = self.signatures[signature]
+        rest = {row.name: row for row in form.inputs if row.name not in feeds}
+        for row in rest.values():
+            if (row.shape, row.dtype) not in self._zeros:
+                self._zeros[row.shape, row.dtype] = self._file.hold(form, row, np.zeros(row.shape, row.dtype))
+        return super()._call(signature, {
+            **{name: self._zeros[row.shape, row.dtype] for name, row in rest.items()}, **feeds})
 
     def _forward(self, arrays):
         """Token by token, the only way to logits of all of them; those of padding are zeros."""
