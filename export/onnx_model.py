@@ -64,13 +64,14 @@ class OnnxTarget(Target):
             forms["merged"] = merged_signature(forms)
         paths = {name: folder / main_file("onnx", quantize, form.file_name) for name, form in forms.items()}
         protos = {name: convert_graph(model, form, weights) for name, form in forms.items() if name != "merged"}
-        dynamic = quantize == "int8" and integers_serve(protos, forms, arrays, sizes_of(model))
+        graphs = integer_graphs(protos, forms, arrays, sizes_of(model)) if quantize == "int8" else {}
         files, decoders = [], {}
         for name, form in forms.items():
             if name == "merged":
                 decoders[name] = merge_decoders(decoders["prefill"], decoders["decode"], forms)
                 continue
-            graph = build(ir.from_proto(protos.pop(name)), form, arrays, quantize, dynamic, self.portable)
+            graph = graphs[name] if graphs else build(
+                ir.from_proto(protos[name]), form, arrays, quantize, portable=self.portable)
             if "merged" in forms and name in MERGES:
                 decoders[name] = graph
             else:
@@ -109,10 +110,11 @@ def convert_graph(model, signature, weights):
     return graph
 
 
-def integers_serve(protos, forms, arrays, sizes):
-    """Whether 8 bits are to be products of integers: where many tokens go through at once, and answers stay near.
+def integer_graphs(protos, forms, arrays, sizes):
+    """name -> `onnx_ir.Model` with 8 bits by products of integers; empty where blocks serve better.
 
-    A decoder without an encoder mostly reads one token at a time, which blocks are faster at.
+    Integers are faster where many tokens go through at once, and less exact: their answers must stay near. A decoder
+    without an encoder mostly reads one token at a time, which blocks are faster at.
 
     Args:
         protos: name -> what `convert_graph` made; without weights, so cheap to keep.
@@ -120,25 +122,26 @@ def integers_serve(protos, forms, arrays, sizes):
         arrays: path -> numpy array of each weight.
         sizes: of the model.
     """
-    return bool({"forward", "encode"} & set(forms)) and lost_by_integers(protos, forms, arrays, sizes) <= NEAR
+    if not {"forward", "encode"} & set(forms):
+        return {}
+    plain, rounded = ({name: build(ir.from_proto(proto), forms[name], arrays, **options)
+                       for name, proto in protos.items()} for options in ({}, {"variant": "int8", "dynamic": True}))
+    return rounded if lost_by_integers(plain, rounded, forms, sizes) <= NEAR else {}
 
 
-def lost_by_integers(protos, forms, arrays, sizes):
-    """The largest error of an answer relative to its spread, on random tokens; see `integers_serve`.
+def lost_by_integers(plain, rounded, forms, sizes):
+    """The largest error of an answer relative to its spread, on random tokens; see `integer_graphs`.
 
     The graphs run in turn, each on what those before it gave, which is no answer itself.
     """
     passed_on = {row.name for form in forms.values() for row in form.inputs}
-    exact = _random_tokens(forms, sizes)
-    rounded, errors = dict(exact), []
-    for name, proto in protos.items():
-        form = forms[name]
-        wanted = _answers(build(ir.from_proto(proto), form, arrays), form, exact)
-        found = _answers(build(ir.from_proto(proto), form, arrays, "int8", dynamic=True), form, rounded)
+    wanted = _random_tokens(forms, sizes)
+    found, errors = dict(wanted), []
+    for name in plain:
+        wanted.update(_answers(plain[name], forms[name], wanted))
+        found.update(_answers(rounded[name], forms[name], found))
         errors += [np.abs(found[row.name] - wanted[row.name]).max() / max(np.ptp(wanted[row.name]), 1e-30)
-                   for row in form.outputs if row.name not in passed_on]
-        exact.update(wanted)
-        rounded.update(found)
+                   for row in forms[name].outputs if row.name not in passed_on]
     return float(max(errors))
 
 
