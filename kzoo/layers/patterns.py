@@ -30,7 +30,7 @@ class Full(Part):
         if positions.padding_mask is not None:
             real = _row(positions.padding_mask)
             visible = real if visible is None else visible & real
-        bias = position.score_bias(query_positions, key_positions, query.shape[2])
+        bias = position.score_bias(query, query_positions, key_positions)
         return dot_product_attention(query, key, value, mask=visible, bias=bias, **options)
 
 

@@ -138,10 +138,11 @@ class NoPosition(Part):
         """Queries or keys (B, T, H, D) at int32 positions (B or 1, T), before they are compared and cached."""
         return x
 
-    def score_bias(self, query_positions, key_positions, num_heads):
+    def score_bias(self, query, query_positions, key_positions):
         """A float tensor that broadcasts to (B, H, T, S), added to the scaled scores; None for no bias.
 
         Args:
+            query: (B, T, H, D), rotated but not scaled: what a bias that depends on the content is made of.
             query_positions, key_positions: int32 (B or 1, 1, T, 1) and (B or 1, 1, 1, S).
         """
         return None
@@ -179,8 +180,8 @@ class ALiBi(NoPosition):
     constant per row and so does not change the softmax; this form stays bounded.
     """
 
-    def score_bias(self, query_positions, key_positions, num_heads):
-        slopes = alibi_slopes(num_heads).astype("float32").reshape(1, -1, 1, 1)
+    def score_bias(self, query, query_positions, key_positions):
+        slopes = alibi_slopes(query.shape[2]).astype("float32").reshape(1, -1, 1, 1)
         distance = ops.abs(ops.cast(query_positions - key_positions, "float32"))  # (B, 1, T, S)
         return -slopes * distance                                                 # (B, H, T, S)
 

@@ -82,7 +82,7 @@ class RelativePositionBias(keras.layers.Layer):
         """Queries and keys are compared as they are."""
         return x
 
-    def score_bias(self, query_positions, key_positions, num_heads):
+    def score_bias(self, query, query_positions, key_positions):
         """(B or 1, H, T, S), for int32 positions (B or 1, 1, T, 1) and (B or 1, 1, 1, S)."""
         distances = ops.squeeze(key_positions - query_positions, 1)                       # (B, T, S)
         distances = ops.clip(distances, -self.max_distance, self.max_distance)

@@ -38,7 +38,7 @@ def test_mask_and_padding_both_count():
 
 
 def test_the_position_adds_its_bias():
-    bias = ops.convert_to_numpy(ALiBi().score_bias(AT[:, None, :, None], KEYS[:, None, None, :], H))
+    bias = ops.convert_to_numpy(ALiBi().score_bias(query, AT[:, None, :, None], KEYS[:, None, None, :]))
     result = attend(Causal(), ALiBi())
     np.testing.assert_allclose(result, plain(CAUSAL, bias), atol=1e-6)
     assert np.abs(result - plain(CAUSAL)).max() > 0.01

@@ -137,17 +137,18 @@ def test_alibi_slopes(num_heads, expected):
 
 def test_alibi_bias_is_slope_times_distance():
     query, key = np.array([[3, 4]], "int32"), np.array([[0, 1, 2, 3, 4]], "int32")
-    bias = array(ALiBi().score_bias(query[:, None, :, None], key[:, None, None, :], H))
+    heads = np.zeros((1, 2, H, D), "float32")
+    bias = array(ALiBi().score_bias(heads, query[:, None, :, None], key[:, None, None, :]))
     assert bias.shape == (1, H, 2, 5)
     for h, t, s in np.ndindex(H, 2, 5):
         assert bias[0, h, t, s] == pytest.approx(-alibi_slopes(H)[h] * abs(query[0, t] - key[0, s]))
-    moved = ALiBi().score_bias(query[:, None, :, None] + 7, key[:, None, None, :] + 7, H)
+    moved = ALiBi().score_bias(heads, query[:, None, :, None] + 7, key[:, None, None, :] + 7)
     np.testing.assert_array_equal(array(moved), bias)
 
 
 def test_no_position_changes_nothing():
     x = rng.normal(size=(B, T, H, D))
-    assert NoPosition().rotate(x, None) is x and NoPosition().score_bias(None, None, H) is None
+    assert NoPosition().rotate(x, None) is x and NoPosition().score_bias(x, None, None) is None
 
 
 # locate: B = 2 rows of T = 5 real tokens.

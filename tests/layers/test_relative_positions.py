@@ -46,7 +46,7 @@ def test_buckets_equal_the_reference_at_all_distances(num_buckets, max_distance,
 
 
 def bias_at(query, key, layer):
-    return array(layer.score_bias(query[:, None, :, None], key[:, None, None, :], H))
+    return array(layer.score_bias(None, query[:, None, :, None], key[:, None, None, :]))
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
