@@ -28,8 +28,8 @@ LIBRARIES = ("keras", "tensorflow", "numpy", "onnx", "onnxruntime", "tf2onnx", "
 
 
 def export(model, path, formats=FORMATS, quantize=("none",), text=False, portable=False, static_length=None,
-           overwrite=False, keep_failed=False, eval_data=None, eval_limit=None, eval_options=None, layout=(),
-           progress=None, **sections):
+           overwrite=False, keep_failed=False, eval_data=None, eval_limit=None, eval_options=None,
+           calibration_data=None, layout=(), progress=None, **sections):
     """Write a bundle: the model in several file formats, each opened in its own runtime and compared with the model.
 
     Every conversion and every comparison runs in a process of its own, one after the other.
@@ -38,8 +38,9 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
         model: a kzoo task model.
         path: the folder to make.
         formats: some of "savedmodel", "onnx", "tflite", and "keras" for the weights to train on.
-        quantize: variants to write: "none", which is float32, in every format; "fp16" and "int8" as ONNX and TFLite,
-            "int4" as ONNX. A format that lacks a variant is written in the others.
+        quantize: variants to write: "none", which is float32, in every format; "fp16", "int8" and "int4" as ONNX and
+            TFLite; of models that answer a text at once "int8_full" as TFLite, whose arithmetic is all of 8 bits. A
+            format that lacks a variant is written in the others.
         text: also write files that take strings, their tokenizer inside, for formats that have operators for it: beside
             each file of a model that answers one text, another one with the whole model; for a model that generates,
             one file a format that makes the ids. Their ids are compared with the tokenizer's on texts where
@@ -55,6 +56,8 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
         eval_limit: by how much its metric may be worse than the model's; None means what `kzoo.export.quality.METRICS`
             say: 1 point, of perplexity 2 %.
         eval_options: dict of options for `evaluate`.
+        calibration_data: for "int8_full", file or files as for `evaluate`: the ranges of its numbers are taken from a
+            hundred texts of it. Use data like that which the model will read, and not the one it is measured on.
         layout: folders for model servers to add: some of "triton", "tfserving", "kserve"; see `kzoo.export.layouts`.
         progress: called with a line of text as the work goes on; None prints to stderr.
         sections: more of the report, see `kzoo.export.report.render_report`: `history`, `samples`.
@@ -71,6 +74,9 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
     layouts = check_layouts(layout, list(dict.fromkeys(target.name for target, _ in plan)))
     if eval_data is None and (eval_limit is not None or eval_options):
         raise ValueError("`eval_limit` and `eval_options` need `eval_data`, the data to measure on.")
+    if calibration_data is not None and not any(variant in target.calibrated for target, variant in plan):
+        raise ValueError("`calibration_data` (--calibration-data) is for variants that are made from it, and "
+                         "`quantize` (--quantize) names none. Add int8_full, or leave the data out.")
     if eval_data is not None and all(variant == "none" for _, variant in plan):
         raise ValueError("`eval_data` (--eval-data) measures quantised variants, and `quantize` (--quantize) names "
                          "none. Add one, such as int8, or leave the data out.")
@@ -81,6 +87,8 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
         raise ValueError(f"Models of the task {model.task!r} cannot be exported; those of "
                          f"{', '.join(FORWARD)} can.")
     check_static_length(model, static_length)
+    for target, variant in plan:
+        target.check_calibration(variant, model.task, calibration_data)
     if text:
         plan, remarks = add_text(plan, model)
         for remark in remarks:
@@ -97,7 +105,8 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
             reference = measure_reference(model, _absolute(eval_data), eval_limit, eval_options)
         artifacts = []
         for target, variant in plan:
-            artifacts.append(_convert(target, variant, folder, run, work / "convert", manifest, progress))
+            artifacts.append(_convert(
+                target, variant, folder, run, work / "convert", manifest, progress, _absolute(calibration_data)))
         failed = {}
         for i, artifact in enumerate(artifacts):
             artifacts[i], rows = _check(artifact, folder, work / "check", manifest, progress, reference)
@@ -159,13 +168,14 @@ def add_text(plan, model):
         for runtime in found:
             if CORES[runtime] == name:
                 variants = planned if model.task in ANSWERS else ["none"]  # a tokenizer has nothing to quantise
-                result += [(get_target(runtime), variant) for variant in variants]
+                reading = get_target(runtime)
+                result += [(reading, variant) for variant in variants if variant in reading.quantisations]
     return result, remarks
 
 
 def _absolute(data):
     """Paths that a process with another working directory finds."""
-    paths = data if isinstance(data, (list, tuple)) else [data]
+    paths = data if isinstance(data, (list, tuple)) else [] if data is None else [data]
     return [pathlib.Path(path).resolve() for path in paths]
 
 
@@ -219,14 +229,15 @@ def write_shared(model, folder):
         tokenizer.save(folder)
 
 
-def _convert(target, variant, folder, run, work, manifest, progress):
+def _convert(target, variant, folder, run, work, manifest, progress, calibration_data):
     """Write one artifact."""
     place = target.path(variant, manifest["task"])
     name = Artifact(target.name, variant, place, ()).name
     progress(f"{name}: converting")
     result = run_worker(f"converting to {name}", work, command="convert", format=target.name, quantize=variant,
                         run=str(run), bundle=str(folder), portable=manifest.get("portable", False),
-                        static_length=manifest["sizes"].get("static_length"))
+                        static_length=manifest["sizes"].get("static_length"),
+                        calibration_data=list(map(str, calibration_data)))
     files = result["files"]
     size = sum((folder / file).stat().st_size for file in files)
     peak = f", peak memory {result['peak_memory'] / 1e9:.1f} GB" if result["peak_memory"] else ""

@@ -41,8 +41,8 @@ class OnnxTarget(Target):
     name = "onnx"
     quantisations = ("none", "fp16", *BITS)
 
-    def __init__(self, portable=False, static_length=None):
-        super().__init__(portable, static_length)
+    def __init__(self, portable=False, *args):
+        super().__init__(portable, *args)
         if portable:
             self.quantisations = tuple(variant for variant in self.quantisations if variant not in BITS)
 

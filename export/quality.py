@@ -29,6 +29,13 @@ METRICS = {
 }
 
 
+def cutting(task):
+    """Options for `evaluate`: texts that are longer than the model are no reason to stop while one exports."""
+    from kzoo.evaluation import options_of
+
+    return {"truncate": True} if "truncate" in options_of(task) else {}
+
+
 class Reference(NamedTuple):
     """What quantised files are held to.
 
@@ -51,7 +58,7 @@ def measure_reference(model, data, limit=None, options=None):
         model: a task model.
         data: file, or several.
         limit: None means that of `METRICS`.
-        options: dict for `evaluate`.
+        options: dict for `evaluate`; texts that are too long are cut unless it says otherwise.
 
     Raises: as `evaluate`; ValueError for a limit below 0.
     """
@@ -62,7 +69,7 @@ def measure_reference(model, data, limit=None, options=None):
     if not limit >= 0:
         raise ValueError(f"`eval_limit` must be at least 0. Received: {limit!r}.")
     paths = tuple(data) if isinstance(data, (list, tuple)) else (data,)
-    options = dict(options or {})
+    options = {**cutting(model.task), **(options or {})}
     return Reference(tuple(map(str, paths)), options, _measure(model, paths, options), limit)
 
 

@@ -27,18 +27,22 @@ class Target:
     Args:
         portable: keep to what every runtime of the format has; only ONNX has runtimes with operators of their own.
         static_length: see `kzoo.export.signatures.sizes_of`.
+        calibration_data: paths of data that show what the model will read, for variants that need it.
 
     Attributes:
         name: a key of `TARGETS` or `TEXT_TARGETS`, and the runtime that opens the result.
         quantisations: the variants it can write, "none" first.
+        calibrated: those that need `calibration_data` -> the tasks that have them.
     """
 
     name = None
     quantisations = ("none",)
+    calibrated = {}
 
-    def __init__(self, portable=False, static_length=None):
+    def __init__(self, portable=False, static_length=None, calibration_data=None):
         self.portable = portable
         self.static_length = static_length
+        self.calibration_data = calibration_data
 
     def signatures(self, model):
         """name -> expanded `Signature` of the model's artifact."""
@@ -48,6 +52,17 @@ class Target:
         """Refuse a quantisation this format has not."""
         if quantize not in self.quantisations:
             raise ValueError(f"Format {self.name!r}: {unknown('quantisation', quantize, self.quantisations)}")
+
+    def check_calibration(self, quantize, task, calibration_data):
+        """Refuse a quantisation that a task does not have, or that lacks its data."""
+        if quantize not in self.calibrated:
+            return
+        if task not in self.calibrated[quantize]:
+            raise ValueError(f"{quantize!r} is for models that answer a text at once; those of the task {task!r} "
+                             "have the other quantisations.")
+        if calibration_data is None:
+            raise ValueError(f"{quantize!r} needs `calibration_data` (--calibration-data): a file of texts like those "
+                             "that the model will read, in the form that it is trained on.")
 
     def write(self, model, folder, quantize="none"):
         """Write one artifact.
@@ -70,10 +85,10 @@ class Target:
         return open_bundle(folder, self.name, variant)
 
 
-def get_target(name, portable=False, static_length=None):
+def get_target(name, portable=False, static_length=None, calibration_data=None):
     """The target that writes a format; for the rest see `Target`."""
     known = {**TARGETS, **TEXT_TARGETS}
     if name not in known:
         raise ValueError(unknown("format", name, TARGETS))
     module, cls = known[name]
-    return getattr(importlib.import_module(module), cls)(portable, static_length)
+    return getattr(importlib.import_module(module), cls)(portable, static_length, calibration_data)

@@ -1,30 +1,23 @@
 """TFLite with its tokenizer inside, by tensorflow-text's operators: a string in, the answer or its ids out."""
-import pathlib
-import tempfile
-
 import tensorflow as tf
 
 from kzoo.export.artifact import main_file
 from kzoo.export.saved_model import write_saved_model
-from kzoo.export.target import Target
 from kzoo.export.text_forms import DIFFICULT, refuse_differences, text_file
 from kzoo.export.text_graph import text_endpoint
-from kzoo.export.tflite_model import TFLiteTarget, to_tflite
+from kzoo.export.tflite_model import TFLiteTarget
 from kzoo.tokenizers_in_tflite import tflite_tokenizer
 
 
-class TFLiteTextTarget(Target):
+class TFLiteTextTarget(TFLiteTarget):
     """`tflite/model_text.tflite`: one text at a time, `answer_<T>` for each bucket; `tokenizer.tflite` for tasks whose
     model is run step by step."""
 
     name = "tflite-text"
-    quantisations = TFLiteTarget.quantisations
+    quantisations = ("none", "fp16", "int8", "int4")  # samples would have to pass through the tokenizer's operators
+    custom = True
 
-    def write(self, model, folder, quantize="none"):
-        self.check(quantize)
-        rows = list(self.signatures(model).values())
-        path = pathlib.Path(folder, self.path(quantize, model.task))
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _save(self, model, rows, folder):
         twin = tflite_tokenizer(model.tokenizer)
         found = [twin(tf.constant([text.encode("utf-8")])).numpy().tolist() for text in DIFFICULT]
         refuse_differences(self.name, DIFFICULT, model.tokenizer.encode_batch(DIFFICULT, add_special_tokens=False),
@@ -34,11 +27,7 @@ class TFLiteTextTarget(Target):
             ids = twin(texts)
             return ids, tf.zeros([1], tf.int32), tf.reshape(tf.size(ids), [1])
 
-        with tempfile.TemporaryDirectory(dir=path.parent) as work:
-            write_saved_model(model, rows, work, lambda model, signature: text_endpoint(model, signature, tokenize))
-            content = to_tflite(work, rows, quantize, custom=True)
-        path.write_bytes(content)
-        return [str(path.relative_to(folder))]
+        write_saved_model(model, rows, folder, lambda model, signature: text_endpoint(model, signature, tokenize))
 
     def path(self, quantize="none", task="text-generation"):
         return main_file(self.name, quantize, text_file(task))

@@ -29,6 +29,7 @@ TOLERANCES = {
     "fp16": (5e-3, False),
     "int8": (0.1, False),
     "int4": (0.4, False),
+    "int8_full": (0.4, False),
 }
 
 

@@ -40,7 +40,8 @@ def convert(spec):
     from kzoo.export.target import get_target
 
     # Before TensorFlow: a format may need what has to be loaded first.
-    target = get_target(spec["format"], spec.get("portable", False), spec.get("static_length"))
+    target = get_target(spec["format"], spec.get("portable", False), spec.get("static_length"),
+                        spec.get("calibration_data"))
     from kzoo.saving import load
 
     def model():

@@ -13,7 +13,7 @@ def add_commands(add):
     parser.add_argument("--formats", type=_formats, default=ABSENT, metavar="NAME,...",
                         help="some of savedmodel,onnx,tflite")
     parser.add_argument("--quantize", type=comma_list, default=ABSENT, metavar="NAME,...",
-                        help="variants to write: some of none, which is float32, fp16, int8, int4")
+                        help="variants to write: some of none, which is float32, fp16, int8, int4, int8_full")
     parser.add_argument("--text", action="store_true", default=ABSENT,
                         help="also write files that take strings, with the tokenizer inside where the format has "
                              "operators for it")
@@ -22,6 +22,8 @@ def add_commands(add):
     parser.add_argument("--eval-limit", type=number(), default=ABSENT, metavar="X",
                         help="most that its metric may be worse; default 1 point (0.01 of accuracy), 0.02 for 2 %% of "
                              "perplexity")
+    parser.add_argument("--calibration-data", nargs="+", type=data_file, default=ABSENT, metavar="FILE",
+                        help="for int8_full: data like that which the model will read, to take ranges of numbers from")
     parser.add_argument("--task", type=task, default=None, metavar="TASK", help="the head to export")
     parser.add_argument("--layout", type=_layouts, action="extend", default=ABSENT, metavar="NAME,...",
                         help="folders for model servers to add: some of triton,tfserving,kserve")
@@ -66,7 +68,7 @@ def export(args):
     start_backend()
     model = kzoo.load(args.path, task=args.task)
     names = ["formats", "quantize", "text", "overwrite", "keep_failed", "portable", "static_length", "eval_data",
-             "eval_limit", "layout"]
+             "eval_limit", "calibration_data", "layout"]
     write_bundle(model, args.bundle, **given(args, names))
     print(args.bundle)
 

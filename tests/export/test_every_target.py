@@ -127,17 +127,22 @@ def test_encoder_decoders_pass_the_gate_and_write_the_same(name, preset, redrawn
         assert other.generate(sources, max_new_tokens=9, **options) != expected
 
 
-@pytest.mark.parametrize(("name", "variant"), [
-    (name, variant) for name in ("onnx", "tflite") for variant in get_target(name).quantisations if variant != "none"])
-def test_quantised_variants_pass_the_gate_and_are_smaller(name, variant, redrawn, tmp_path):
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_quantised_variants_pass_the_gate_and_are_smaller(name, redrawn, tmp_path):
     sizes = {**SIZES, "vocabulary_size": 499, "hidden_dim": 128, "intermediate_dim": 256, "num_heads": 4}
     model, other = (redrawn(kzoo.create("gpt2-nano", **sizes), seed) for seed in (0, 1))
-    session = write(model, name, tmp_path, variant)
-    assert failures(session, model) == []
-    assert_it_is_no_other(session, other)
-    share = sum(path.stat().st_size for path in tmp_path.rglob("model*")) / (4 * model.count_params())
-    graphs = 150_000 / (4 * model.count_params())  # what does not shrink
-    assert share - graphs < {"fp16": 0.51, "int8": 0.28, "int4": 0.16}[variant]
+    target = get_target(name)
+    for variant in target.quantisations:  # in one folder, where those that are made of the float file find it
+        if variant in target.calibrated:
+            continue
+        before = set(tmp_path.rglob("model*"))
+        session = write(model, name, tmp_path, variant)
+        assert failures(session, model) == []
+        if variant != "none":
+            assert_it_is_no_other(session, other)
+        share = sum(path.stat().st_size for path in {*tmp_path.rglob("model*")} - before) / (4 * model.count_params())
+        graphs = 150_000 / (4 * model.count_params())  # what does not shrink
+        assert share - graphs < {"none": 1.01, "fp16": 0.51, "int8": 0.28, "int4": 0.16}[variant]
 
 
 def flat(answer):

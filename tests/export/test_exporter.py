@@ -149,6 +149,8 @@ def test_a_model_without_a_tokenizer_is_exported_too(model, fake_worker, tmp_pat
     ({"layout": ("tritn",)}, "Unknown layout 'tritn'. Did you mean 'triton'"),
     ({"layout": "tfserving", "formats": ("onnx", "tflite")}, "'tfserving' needs the format 'savedmodel'"),
     ({"eval_data": "rows.tsv"}, "`quantize` .--quantize. names none. Add one"),
+    ({"calibration_data": "rows.tsv"}, "`quantize` .--quantize. names none. Add int8_full"),
+    ({"quantize": "int8_full", "formats": "tflite"}, "models that answer a text at once; those of the task 'text-gen"),
 ])
 def test_a_wrong_plan_is_refused_before_any_work(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -1,10 +1,11 @@
 """What quantisation may cost on data."""
+import numpy as np
 import pytest
 
 import kzoo
 from kzoo.cli import main
 from kzoo.errors import CheckFailed
-from kzoo.export import export, quality, read_bundle
+from kzoo.export import export, open_bundle, quality, read_bundle
 from kzoo.export.keras_session import live_session
 from kzoo.export.quality import METRICS, Metric, Reference, check_quality, measure_reference
 
@@ -56,6 +57,21 @@ def test_the_metric_is_a_gate_of_the_export(model, data, tmp_path, monkeypatch, 
     with pytest.raises(CheckFailed, match="onnx int8 failed verification: accuracy on the data given"):
         export_here(model, tmp_path / "bad", **options)
     assert not (tmp_path / "bad").exists()
+
+
+def test_arithmetic_in_8_bits_is_made_from_data_and_measured(model, data, tmp_path, export_here):
+    with pytest.raises(ValueError, match=r"'int8_full' needs `calibration_data` \(--calibration-data\)"):
+        export_here(model, tmp_path / "b", formats="tflite", quantize="int8_full")
+    words, random = " ".join(TEXT).split(), np.random.default_rng(0)
+    varied = tmp_path / "varied.tsv"
+    varied.write_text("".join(f"{' '.join(random.choice(words, size))}\ta\n" for size in random.integers(1, 12, 60)))
+    export_here(model, tmp_path / "b", formats="tflite", quantize="int8_full", calibration_data=varied, eval_data=data,
+                eval_limit=1.0)
+    bundle = read_bundle(tmp_path / "b")
+    artifact = bundle.find("tflite", "int8_full")
+    assert artifact.verification["passed"] and artifact.record["operators"]["QUANTIZE"] > 0
+    assert artifact.verification["rows"][-1]["check"].startswith("accuracy")
+    assert open_bundle(bundle, "tflite", "int8_full")(TEXT[0])["label"] in "ab"
 
 
 def test_bad_arguments_are_refused_before_any_work(model, data, tmp_path, capsys):
