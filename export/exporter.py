@@ -89,6 +89,7 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
     check_static_length(model, static_length)
     for target, variant in plan:
         target.check_calibration(variant, model.task, calibration_data)
+        target.check_size(model)
     if text:
         plan, remarks = add_text(plan, model)
         for remark in remarks:

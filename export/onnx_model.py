@@ -1,5 +1,6 @@
 """ONNX: one graph by tf2onnx, with the weights put in afterwards."""
 import contextlib
+import gc
 import logging
 import os
 import pathlib
@@ -56,15 +57,17 @@ class OnnxTarget(Target):
         self.check(quantize)
         folder = pathlib.Path(folder)
         (folder / self.path(quantize)).parent.mkdir(parents=True, exist_ok=True)
-        weights = variables_by_path(model)
-        arrays = {name: np.asarray(variable) for name, variable in weights.items()}
+        weights, sizes = variables_by_path(model), sizes_of(model)
         forms = self.signatures(model)
         forms = {name: form for name, form in forms.items() if not form.derived}
         if set(MERGES) <= set(forms):
             forms["merged"] = merged_signature(forms)
         paths = {name: folder / main_file("onnx", quantize, form.file_name) for name, form in forms.items()}
         protos = {name: convert_graph(model, form, weights) for name, form in forms.items() if name != "merged"}
-        graphs = integer_graphs(protos, forms, arrays, sizes_of(model)) if quantize == "int8" else {}
+        arrays = {name: np.asarray(variable) for name, variable in weights.items()}
+        del model, weights  # from here on the weights are in memory once
+        gc.collect()
+        graphs = integer_graphs(protos, forms, arrays, sizes) if quantize == "int8" else {}
         files, decoders = [], {}
         for name, form in forms.items():
             if name == "merged":
@@ -78,6 +81,8 @@ class OnnxTarget(Target):
                 files += save(graph, paths[name])
         if decoders:
             files += save_together(list(decoders.values()), [paths[name] for name in decoders])
+        arrays, graphs, graph, decoders = {}, {}, None, {}  # the runtime needs the memory to try the files
+        gc.collect()
         for name, form in forms.items():
             check(paths[name], form)
         return [str(file.relative_to(folder)) for file in files]

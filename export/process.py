@@ -35,10 +35,12 @@ def run_worker(what, folder, timeout=None, **spec):
     temporary.mkdir(exist_ok=True)
     result.unlink(missing_ok=True)
     write_json(folder / "spec.json", {**spec, "result": str(result)})
+    command = [sys.executable, "-m", "kzoo.export.worker", str(folder / "spec.json")]
+    environment = _environment(temporary, spec["command"])
     # The worker ends when its standard input does: with this process, however that ends.
     with open(log, "wb") as output, subprocess.Popen(
-            [sys.executable, "-m", "kzoo.export.worker", str(folder / "spec.json")], cwd=folder,
-            env=_environment(temporary), stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT) as process:
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=output,
+            stderr=subprocess.STDOUT) as process:
         try:
             status = process.wait(timeout)
         except BaseException as error:
@@ -61,7 +63,7 @@ def run_worker(what, folder, timeout=None, **spec):
     return answer
 
 
-def _environment(temporary):
+def _environment(temporary, command):
     """The parent's, with this kzoo importable, conversions on the CPU, TensorFlow quiet.
 
     What libraries write by the way goes to `temporary`: a killed process leaves it, and it is removed with the rest.
@@ -69,9 +71,12 @@ def _environment(temporary):
     # kzoo may lie in a checkout; what the parent can import through its own sys.path, the worker must find too.
     root = str(pathlib.Path(kzoo.__file__).resolve().parents[1])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    # With oneDNN, TensorFlow keeps what it frees: conversions took up to the weights' size more for each copy that they
+    # were done with. Where answers are timed it stays on.
+    memory = {"TF_ENABLE_ONEDNN_OPTS": "0"} if command == "convert" else {}
     backend = {"KERAS_BACKEND": "tensorflow"} if importlib.util.find_spec("tensorflow") else {}
     return {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in paths), **backend,
-            "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2",
+            **memory, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2",
             "PYTHONIOENCODING": "utf-8", **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary))}
 
 

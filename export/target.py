@@ -1,5 +1,6 @@
 """What writes an artifact: one class a file format."""
 import importlib
+import math
 
 from kzoo.errors import unknown
 from kzoo.export.artifact import main_file
@@ -33,11 +34,13 @@ class Target:
         name: a key of `TARGETS` or `TEXT_TARGETS`, and the runtime that opens the result.
         quantisations: the variants it can write, "none" first.
         calibrated: those that need `calibration_data` -> the tasks that have them.
+        most_bytes: of float32 weights that a file can hold; None means any number.
     """
 
     name = None
     quantisations = ("none",)
     calibrated = {}
+    most_bytes = None
 
     def __init__(self, portable=False, static_length=None, calibration_data=None):
         self.portable = portable
@@ -63,6 +66,14 @@ class Target:
         if calibration_data is None:
             raise ValueError(f"{quantize!r} needs `calibration_data` (--calibration-data): a file of texts like those "
                              "that the model will read, in the form that it is trained on.")
+
+    def check_size(self, model):
+        """Refuse a model that is too large for the format."""
+        size = 4 * sum(math.prod(weight.shape) for weight in model.weights)
+        if self.most_bytes is not None and size > self.most_bytes:
+            raise ValueError(f"Format {self.name!r}: its files hold at most {self.most_bytes / 1e9:.1f} GB, and all of "
+                             f"its variants start from float32 weights, which are {size / 1e9:.1f} GB here. Leave it "
+                             "out of `formats` (--formats).")
 
     def write(self, model, folder, quantize="none"):
         """Write one artifact.

@@ -18,6 +18,7 @@ class TFLiteTarget(Target):
     # Half-precision weights; weights of few bits; everything in 8 bits, for models that answer at once.
     quantisations = ("none", "fp16", "int8", "int4", "int8_full")
     calibrated = {"int8_full": tuple(ANSWERS)}
+    most_bytes = 2**31 - 2**26  # offsets in the file have 31 bits; the graphs need some of them
     custom = False  # whether to allow operators that are not TFLite's own
 
     def write(self, model, folder, quantize="none"):

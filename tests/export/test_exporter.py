@@ -10,6 +10,7 @@ import kzoo
 from kzoo.errors import CheckFailed
 from kzoo.export import export, exporter, read_bundle, worker
 from kzoo.export.exporter import make_plan
+from kzoo.export.tflite_model import TFLiteTarget
 from kzoo.export.verify import check_bundle_files
 
 FILES = ["README.md", "config.json", "generation_config.json", "keras/model.safetensors", "onnx/genai_config.json",
@@ -156,6 +157,15 @@ def test_a_wrong_plan_is_refused_before_any_work(model, tmp_path, arguments, mes
     with pytest.raises(ValueError, match=message):
         export(model, tmp_path / "b", **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_a_format_cannot_hold_is_refused_before_any_work(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(TFLiteTarget, "most_bytes", 4 * model.count_params() - 1)
+    with pytest.raises(ValueError, match="'tflite': its files hold at most .* GB, .* Leave it out of `formats`"):
+        export(model, tmp_path / "b", formats=("onnx", "tflite"))
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(TFLiteTarget, "most_bytes", 4 * model.count_params())
+    TFLiteTarget().check_size(model)
 
 
 def test_what_is_no_kzoo_model_is_refused(tmp_path):
