@@ -18,8 +18,8 @@ def relative_shift(scores):
     Args:
         scores: (B, H, T, S); column m holds the scores of the distance S - 1 - m.
 
-    Returns: (B, H, T, S); column j of row i holds the distance S - T + i - j. Where that is below 0, the key comes after
-        the query, and the number means nothing: it must be masked.
+    Returns: (B, H, T, S); column j of row i holds the distance S - T + i - j. Where that is below 0, the key comes
+        after the query, and the number means nothing: it must be masked.
     Source: Dai et al. 2019, appendix B (arXiv 1901.02860).
     """
     heads, length, keys = scores.shape[1], ops.shape(scores)[2], ops.shape(scores)[3]

@@ -334,9 +334,10 @@ def _read(ours, theirs, tensors):
         raise ValueError("`tie_projs` in config.json must be false, and then the same for all further clusters. "
                          f"Received: {tied!r}.")
     clamp = theirs.get("clamp_len", 1000)
+    embedding, hidden = theirs.get("d_embed", 1024), theirs.get("d_model", 1024)
     ours.update(
         tie_projections=bool(tied[1]) if len(tied) > 1 else True,
-        embedding_dim=None if theirs.get("d_embed", 1024) == theirs.get("d_model", 1024) else theirs.get("d_embed", 1024),
+        embedding_dim=None if embedding == hidden else embedding,
         clamp_length=clamp if clamp > 0 else None,
         same_length="memory" if theirs.get("same_length", True) else "no",
         norm_placement="pre" if theirs.get("pre_lnorm", False) else "post",
@@ -345,8 +346,8 @@ def _read(ours, theirs, tensors):
 
 def _write(theirs, config):
     if config.same_length == "memory_and_itself":
-        raise ValueError("Hugging Face's 'transfo-xl' has no room for `same_length`='memory_and_itself'; keep it in the "
-                         "kzoo format.")
+        raise ValueError("Hugging Face's 'transfo-xl' has no room for `same_length`='memory_and_itself'; keep it in "
+                         "the kzoo format.")
     theirs.update(
         tie_projs=[False, *[config.tie_projections] * len(config.cutoffs)],
         proj_share_all_but_first=config.tie_projections,

@@ -49,9 +49,9 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
             "tie_embeddings": False, "tie_projections": False, "activation": "silu", "layer_norm_epsilon": 0.03}),
         # Cached as uncached only if nothing is forgotten, or if all is that far away.
         "empty": ("text-generation", {
-            "num_layers": 1, "head_dim": 7, "memory_length": 13, "same_length": "no", "clamp_length": None, "initial_memory": "empty",
-            "cutoffs": (), "width_divisor": 1, "embedding_dim": 3, "tie_biases": True, "norm_placement": "pre",
-            "activation": "gelu"}),
+            "num_layers": 1, "head_dim": 7, "memory_length": 13, "same_length": "no", "clamp_length": None,
+            "initial_memory": "empty", "cutoffs": (), "width_divisor": 1, "embedding_dim": 3, "tie_biases": True,
+            "norm_placement": "pre", "activation": "gelu"}),
     },
     "transformer": {
         "post": ("translation", {
