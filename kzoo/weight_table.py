@@ -98,6 +98,15 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
+class SplitLinear(Split):
+    """Several dense layers side by side, stored [out, in], as PyTorch does; the file has no offsets."""
+    transpose = True
+
+    def entries(self):
+        return super().entries()[:1]
+
+
+@dataclasses.dataclass(frozen=True)
 class Tied:
     """A second name for a variable. In a file it must be absent or equal; it is not written."""
     stored: str

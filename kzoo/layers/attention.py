@@ -92,7 +92,7 @@ class Attention(keras.layers.Layer):
         Returns: (y, cache): (B, T, E), and the cache with this call's keys and values (None if there was none).
         """
         query = project(self.query, x, (self.num_heads, self.head_dim))               # (B, T, H, D)
-        query = self.position.rotate(query, positions.token)
+        query = self.position.shift_query(self.position.rotate(query, positions.token))
         if isinstance(cache, ContextCache):
             key, value = cache
         elif context is not None:

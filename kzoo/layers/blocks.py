@@ -2,9 +2,10 @@
 from typing import Any, NamedTuple
 
 import keras
+from keras import ops
 
 from kzoo.errors import unknown
-from kzoo.layers.cache import DecoderCache
+from kzoo.layers.cache import DecoderCache, MemoryCache
 
 PLACEMENTS = ("pre", "post")
 LAYERS = ("attention", "cross_attention", "feed_forward", "attention_norm", "cross_attention_norm", "feed_forward_norm")
@@ -63,7 +64,8 @@ class TransformerBlock(keras.layers.Layer):
         Args:
             x: (B, T, E).
             positions: `Positions` of the call.
-            cache: this layer's, or None; a `DecoderCache` where there is cross-attention.
+            cache: this layer's, or None; a `DecoderCache` where there is cross-attention. A `MemoryCache` is read, and
+                passed on as it is: the model, which knows what is padding, adds x.
             context: `Context` of cross-attention.
 
         Returns: (B, T, E) and the cache to pass on.
@@ -73,6 +75,8 @@ class TransformerBlock(keras.layers.Layer):
 
         def attend(x):
             nonlocal own
+            if isinstance(own, MemoryCache):
+                return self.attention(x, positions, context=self._remember(own, x), training=training)[0]
             y, own = self.attention(x, positions, own, training=training)
             return y
 
@@ -84,6 +88,12 @@ class TransformerBlock(keras.layers.Layer):
             x = self._branch(x, cross, self.cross_attention_norm, training)
         x = self._branch(x, lambda x: self.feed_forward(x, training=training), self.feed_forward_norm, training)
         return x, DecoderCache(own, read) if crossing and cache is not None else own
+
+    def _remember(self, memory, x):
+        """(B, M + T, E): what came before a segment and the segment, both as attention reads them."""
+        before = memory.hidden_states
+        before = self.attention_norm(before) if self.placement == "pre" else before
+        return ops.concatenate([ops.cast(before, x.dtype), x], axis=1)
 
     def _branch(self, x, function, norm, training):
         y = self.dropout(function(norm(x) if self.placement == "pre" else x), training=training)

@@ -2,7 +2,8 @@
 
 `GrowingCache` and `StaticCache` answer one call, `append(keys, values)`, with the keys and values to attend to and the
 cache to pass on. `ContextCache` holds what cross-attention attends to, which does not change. A model's cache is a
-tuple with one entry a layer; that of a decoder with cross-attention is a `DecoderCache`.
+tuple with one entry a layer; that of a decoder with cross-attention is a `DecoderCache`, and that of a layer which
+computes keys and values of earlier tokens anew a `MemoryCache`.
 """
 from typing import Any, NamedTuple
 
@@ -89,3 +90,40 @@ class DecoderCache(NamedTuple):
     """
     own: Any
     context: Any
+
+
+class MemoryCache(NamedTuple):
+    """What a layer read last, before keys and values are made of it: segment-level recurrence.
+
+    Of fixed length, so that every step costs the same. No gradient goes back into it.
+
+    Attributes:
+        hidden_states: (B, M, E), the layer's last M inputs, the latest one last; zeros where there was none yet.
+        padding_mask: bool (B, M), True = a real token.
+
+    Source: Dai et al. 2019, section 3.2 (arXiv 1901.02860).
+    """
+    hidden_states: Any
+    padding_mask: Any
+
+    def append(self, hidden_states, padding_mask):
+        """The memory after a segment.
+
+        Args:
+            hidden_states: (B, T, E), what the layer reads now.
+            padding_mask: bool (B, T).
+        """
+        length = self.hidden_states.shape[1]
+        hidden_states = ops.cast(ops.stop_gradient(hidden_states), self.hidden_states.dtype)
+        return MemoryCache(ops.concatenate([self.hidden_states, hidden_states], axis=1)[:, -length:],
+                           ops.concatenate([self.padding_mask, padding_mask], axis=1)[:, -length:])
+
+    def forget(self, rows):
+        """The memory with the rows empty for which bool (B,) is True: another text begins there."""
+        rows = ops.expand_dims(rows, 1)                                                         # (B, 1)
+        hidden_states = ops.where(ops.expand_dims(rows, 2), ops.zeros_like(self.hidden_states), self.hidden_states)
+        return MemoryCache(hidden_states, ops.logical_and(self.padding_mask, ops.logical_not(rows)))
+
+    @classmethod
+    def empty(cls, batch_size, length, hidden_dim, dtype):
+        return cls(ops.zeros((batch_size, length, hidden_dim), dtype), ops.zeros((batch_size, length), "bool"))

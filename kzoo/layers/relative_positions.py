@@ -82,6 +82,10 @@ class RelativePositionBias(keras.layers.Layer):
         """Queries and keys are compared as they are."""
         return x
 
+    def shift_query(self, query):
+        """Nor are queries moved."""
+        return query
+
     def score_bias(self, query, query_positions, key_positions):
         """(B or 1, H, T, S), for int32 positions (B or 1, 1, T, 1) and (B or 1, 1, 1, S)."""
         distances = ops.squeeze(key_positions - query_positions, 1)                       # (B, T, S)

@@ -13,9 +13,14 @@ class Backbone(keras.Model):
 
     Args:
         config: the family's frozen config.
+
+    Attributes:
+        recurrent: the cache is a memory of fixed length: a text of any length is read in segments, each of which has a
+            padding mask of its own.
     """
 
     config_class = None
+    recurrent = False
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
@@ -32,6 +37,10 @@ class Backbone(keras.Model):
         Returns: (hidden_states, cache): (B, T, E), and the tuple to pass to the next call (None if none was given).
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+    def logits(self, hidden_states):
+        """(B, T, E) -> float32 (B, T, V), read out with the embedding, for a language model."""
+        return self.token_embedding.logits(hidden_states)
 
     def call(self, inputs, training=None):
         return self.forward(check_inputs(inputs), training=training)[0]

@@ -17,7 +17,7 @@ class CausalLM(Task):
     tasks = ("text-generation",)
 
     def head(self, hidden_states, inputs, training=None):
-        return self.backbone.token_embedding.logits(hidden_states)
+        return self.backbone.logits(hidden_states)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape["token_ids"], self.config.vocabulary_size)

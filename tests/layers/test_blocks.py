@@ -12,6 +12,8 @@ from kzoo.layers import (
     FeedForward,
     GrowingCache,
     LayerNormalization,
+    MemoryCache,
+    Positions,
     RMSNormalization,
     TransformerBlock,
     locate,
@@ -169,3 +171,18 @@ def test_a_context_that_was_read_once_is_the_context():
     assert int(cache.own.index) == T
     np.testing.assert_array_equal(array(cache.context.keys), array(read.keys))
     np.testing.assert_allclose(np.concatenate(results, axis=1), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("placement", ["pre", "post"])
+def test_a_memory_stands_before_the_segment(placement):
+    """Keys and values come from both, queries and the residual from the segment; norms see each token alone."""
+    layer = block(placement)
+    before = rng.normal(size=(B, S, E)).astype("float32")
+    memory = MemoryCache(ops.array(before), ops.ones((B, S), "bool"))
+    key = np.arange(S + T, dtype="int32")[None]
+    result, passed = layer(x, Positions(key[:, S:], key[:, S:], key, None), memory)
+    np.testing.assert_array_equal(array(passed.hidden_states), before)
+    whole = np.concatenate([before, x], axis=1)
+    expected = array(layer(whole, Positions(key, key, key, None))[0])
+    np.testing.assert_allclose(array(result), expected[:, S:], atol=1e-5)
+    assert np.abs(array(layer(x, POSITIONS)[0]) - array(result)).max() > 0.01

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.layers import GrowingCache, StaticCache
+from kzoo.layers import GrowingCache, MemoryCache, StaticCache
 
 B, C, K, D = 2, 7, 3, 5
 rng = np.random.default_rng(5)
@@ -71,3 +71,24 @@ def test_half_precision_is_kept():
     cache = StaticCache.empty(B, C, K, D, "float16")
     all_keys, _, cache = cache.append(ops.array(keys[:, :2]), ops.array(values[:, :2]))
     assert "float16" in str(all_keys.dtype)
+
+
+@pytest.mark.parametrize("lengths", [(2, 1), (4, 5), (C,), (C + 4,)])
+def test_a_memory_keeps_what_came_last(lengths):
+    hidden_states, real = keys[:, :, 0], rng.random((B, C + 4)) < 0.7  # (B, C + 4, D)
+    memory, start = MemoryCache.empty(B, C, D, "float32"), 0
+    for length in lengths:
+        piece = slice(start, start + length)
+        memory, start = memory.append(ops.array(hidden_states[:, piece]), ops.array(real[:, piece])), start + length
+    before = np.zeros((B, C, D), "float32")
+    for kept, parts in zip(memory, ((before, hidden_states), (before[..., 0] > 0, real)), strict=True):
+        expected = np.concatenate([parts[0], parts[1][:, :start]], axis=1)
+        np.testing.assert_array_equal(ops.convert_to_numpy(kept), expected[:, -C:])
+        assert not np.array_equal(ops.convert_to_numpy(kept), expected[:, :C])
+
+
+def test_a_memory_forgets_the_rows_it_is_told_to():
+    memory = MemoryCache.empty(B, C, D, "float32").append(ops.array(keys[:, :C, 0]), ops.ones((B, C), "bool"))
+    hidden_states, real = (ops.convert_to_numpy(each) for each in memory.forget(ops.array([False, True])))
+    np.testing.assert_array_equal(hidden_states[0], keys[0, :C, 0])
+    assert not hidden_states[1].any() and real[0].all() and not real[1].any()

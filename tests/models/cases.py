@@ -42,6 +42,17 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
             "activation": "gelu_tanh", "tie_embeddings": False, "scale_logits": False, "layer_norm_epsilon": 0.03,
             "initializer_factor": 0.7, "pad_id": 28, "eos_id": 27, "decoder_start_id": 26}),
     },
+    "transformer-xl": {
+        "zeros": ("text-generation", {
+            "head_dim": 5, "memory_length": 4, "same_length": "memory_and_itself", "clamp_length": 3,
+            "initial_memory": "zeros", "cutoffs": (7, 16), "width_divisor": 2, "embedding_dim": 9,
+            "tie_embeddings": False, "tie_projections": False, "activation": "silu", "layer_norm_epsilon": 0.03}),
+        # Cached as uncached only if nothing is forgotten, or if all is that far away.
+        "empty": ("text-generation", {
+            "num_layers": 1, "head_dim": 7, "memory_length": 13, "same_length": "no", "clamp_length": None,
+            "initial_memory": "empty", "cutoffs": (), "width_divisor": 1, "embedding_dim": 3, "tie_biases": True,
+            "norm_placement": "pre", "activation": "gelu"}),
+    },
     "transformer": {
         "post": ("translation", {
             "num_layers": 1, "num_decoder_heads": 2, "decoder_intermediate_dim": 31, "activation": "gelu",
@@ -53,9 +64,10 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
     },
 }
 # Family -> mean of the scales of norms, where they follow one another.
-NORM_SCALES = {"bert": 1.0, "t5": 0.5, "transformer": 0.5}
+NORM_SCALES = {"bert": 1.0, "t5": 0.5, "transformer": 0.5, "transformer-xl": 0.5}
 # These run on JAX too, where compiling makes a case dear; the parts of the others are all tested there.
-ON_JAX = (("bert", "three-segments"), ("gpt2", "learned"), ("gpt2", "rotary"), ("t5", "v1.1"), ("transformer", "pre"))
+ON_JAX = (("bert", "three-segments"), ("gpt2", "learned"), ("gpt2", "rotary"), ("t5", "v1.1"), ("transformer", "pre"),
+           ("transformer-xl", "zeros"))
 CASES = [(family, variant) for family, variants in VARIANTS.items() for variant in variants
          if keras.backend.backend() != "jax" or (family, variant) in ON_JAX]
 GENERATING = ("text-generation", "translation", "summarization")  # causal, and with a cache

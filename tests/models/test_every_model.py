@@ -165,12 +165,14 @@ def in_pieces(model, capacity, inputs, lengths, shift=0):
         given = {name: value for name, value in inputs.items() if name == "encoder_padding_mask"}
     else:
         cache, given = model.backbone.empty_cache(B, capacity), {}
-        slots = cache[0].keys.shape[1]
+        slots = None if model.backbone.recurrent else cache[0].keys.shape[1]
     start, results = 0, []
     for length in lengths:
         piece = {**given, f"{stream}token_ids": token_ids[:, start:start + length]}
         start += length
-        if padding_mask is not None:
+        if padding_mask is not None and model.backbone.recurrent:
+            piece["padding_mask"] = padding_mask[:, start - length:start]
+        elif padding_mask is not None:
             piece[f"{stream}padding_mask"] = padding_mask[:, :start] if slots == 0 else np.pad(
                 padding_mask, ((0, 0), (0, slots - T)), constant_values=True)
         result, cache = cached_forward(model)(tensors(piece), cache)
@@ -183,6 +185,8 @@ def in_pieces(model, capacity, inputs, lengths, shift=0):
 def _shifted(layer, shift):
     if hasattr(layer, "own"):
         return layer._replace(own=_shifted(layer.own, shift))
+    if hasattr(layer, "hidden_states"):
+        return layer._replace(hidden_states=ops.roll(layer.hidden_states, shift, axis=1))
     return layer._replace(index=layer.index + shift)
 
 
