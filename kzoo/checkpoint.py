@@ -52,7 +52,7 @@ def load_weights(model, tensors, table):
     variables = variables_by_path(model)
     entries = [entry for entry in table.entries() if _has_all(variables, entry)]
     stored = _stored_names(tensors, table, {entry.stored for entry in entries})
-    may_stay = table.head_variables()
+    may_stay, unstored = table.head_variables(), table.unstored_variables()
     plan, missing = [], []
     for entry in entries:
         fresh = may_stay.issuperset(entry.variables)
@@ -73,7 +73,7 @@ def load_weights(model, tensors, table):
         plan.append((name, entry))
     if missing:
         raise ValueError(f"{tensors.folder} lacks the tensor {missing[0]!r}{_and_more(missing)}.")
-    unset = sorted(set(variables) - {path for _, entry in plan for path in entry.variables})
+    unset = sorted(set(variables) - unstored - {path for _, entry in plan for path in entry.variables})
     left = [path for path in unset if path not in may_stay]
     if left:
         raise ValueError(f"{tensors.folder} has no tensor for the variable {left[0]!r}{_and_more(left)}.")
@@ -118,7 +118,7 @@ def _assign(tensors, name, entry, entries, stored, variables):
 def collect_weights(model, table):
     """name -> array of every tensor to store, the inverse of `load_weights`."""
     variables = variables_by_path(model)
-    result, used = {}, set()
+    result, used = {}, table.unstored_variables()
     for entry in table.entries():
         if entry.tied:
             continue

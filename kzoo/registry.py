@@ -30,6 +30,7 @@ class Family:
         presets: name -> Preset.
         tasks: the tasks it can serve; the first is the default.
         layouts: the `kzoo.hugging_face.Layout`s that load and save its Hugging Face folders.
+        task_fields: task -> config fields that it decides, with their values.
     """
     name: str
     config: type
@@ -37,6 +38,7 @@ class Family:
     presets: dict
     tasks: tuple
     layouts: tuple
+    task_fields: dict = dataclasses.field(default_factory=dict)
 
 
 # Task -> module and class, resolved on first use so that naming a task imports no backend.

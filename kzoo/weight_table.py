@@ -126,6 +126,15 @@ class Ignore:
 
 
 @dataclasses.dataclass(frozen=True)
+class Unstored:
+    """A variable that files of this kind do not hold: it keeps the value that it is made with."""
+    variable: str
+
+    def entries(self):
+        return []
+
+
+@dataclasses.dataclass(frozen=True)
 class WeightTable:
     """All rows for one task model in one kind of file.
 
@@ -152,6 +161,11 @@ class WeightTable:
     def entries(self):
         """One entry for every tensor that a file may hold for the model."""
         return expand(self.rows + self.head, self.counts)
+
+    def unstored_variables(self):
+        """Paths of the variables that the file does not hold."""
+        paths = [row.variable for row in self.rows + self.head if isinstance(row, Unstored)]
+        return {path for each in paths for path in _all_numbered(each, self.counts)}
 
     def head_variables(self):
         """Paths of the variables that may keep their fresh values."""
@@ -191,7 +205,7 @@ def with_prefix(rows, stored="", variable=""):
     """The same rows with longer names: of the stored tensors, of the variables."""
     result = []
     for row in rows:
-        changes = {"stored": stored + row.stored}
+        changes = {} if isinstance(row, Unstored) else {"stored": stored + row.stored}
         for field in ("variable", "layer"):
             if hasattr(row, field):
                 changes[field] = variable + getattr(row, field)
@@ -214,6 +228,12 @@ def expand(rows, counts):
     _refuse_repeats("stored tensor", [entry.stored for entry in result])
     _refuse_repeats("variable", [path for entry in result if not entry.tied for path in entry.variables])
     return result
+
+
+def _all_numbered(path, counts):
+    """A path with its placeholder written out."""
+    mark = next((mark for mark in counts if f"{{{mark}}}" in path), None)
+    return [path] if mark is None else [path.replace(f"{{{mark}}}", str(i)) for i in range(counts[mark])]
 
 
 def _numbered(entry, mark, i):

@@ -27,6 +27,25 @@ def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, d
     Source: Vaswani et al. 2017, equation 1 (arXiv 1706.03762); shared key heads: Ainslie et al. 2023
         (arXiv 2305.13245).
     """
+    return _attend(query, key, value, mask, bias, scale, dropout)[0]
+
+
+def attention_with_logsumexp(query, key, value, mask=None, bias=None, scale=None, dropout=None):
+    """The same, and what it takes to join the results over several sets of keys into one.
+
+    Weighted by softmax over the sets of their logsumexp, the results are those of one softmax over all keys.
+
+    Args: those of `dot_product_attention`.
+    Returns: (mixed, logsumexp): (B, T, H, D), and float32 (B, T, H), the logarithm of the sum over keys of exp(score).
+    """
+    mixed, scores, weights = _attend(query, key, value, mask, bias, scale, dropout)
+    # The largest weight is exp(largest score - logsumexp): no second exponential, and nothing overflows.
+    total = ops.max(scores, axis=-1) - ops.log(ops.max(weights, axis=-1))  # (B, H, T)
+    return mixed, ops.transpose(total, (0, 2, 1))
+
+
+def _attend(query, key, value, mask, bias, scale, dropout):
+    """(mixed (B, T, H, D), scores, weights), the latter two float32 (B, H, T, S); arguments as above."""
     heads, key_heads, width = query.shape[2], key.shape[2], query.shape[3]
     if width != key.shape[3]:
         raise ValueError("`query` and `key` must have the same head_dim (last dimension). "
@@ -53,12 +72,12 @@ def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, d
     # Of a single key the weight is 1; Keras warns of such a softmax as of a mistake.
     one_key = isinstance(key_length, int) and key_length == 1  # while tracing, a length may be a tensor
     weights = ops.ones_like(scores) if one_key else ops.softmax(scores, axis=-1)
-    weights = ops.cast(weights, value.dtype)  # (B, H, T, S)
+    used = ops.cast(weights, value.dtype)  # (B, H, T, S)
     if dropout is not None:
-        weights = dropout(weights)
+        used = dropout(used)
     if shared:
-        weights = ops.reshape(weights, (-1, key_heads, heads // key_heads * length, key_length))
-    mixed = ops.matmul(weights, value)
+        used = ops.reshape(used, (-1, key_heads, heads // key_heads * length, key_length))
+    mixed = ops.matmul(used, value)
     if shared:
         mixed = ops.reshape(mixed, (-1, heads, length, width))
-    return ops.transpose(mixed, (0, 2, 1, 3))  # (B, T, H, D)
+    return ops.transpose(mixed, (0, 2, 1, 3)), scores, weights

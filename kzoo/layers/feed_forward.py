@@ -43,13 +43,20 @@ class FeedForward(keras.layers.Layer):
         use_bias: False leaves out the offsets.
         dropout: probability of dropping a feature inside, after the activation, 0 to 1.
         kernel_initializer, output_initializer: of the projections in, and of the one out.
+        chunk_size: compute so many tokens at a time, so that F features of all of them never stand in memory together;
+            None computes all at once, as does a length that is not known when the model is traced.
 
-    Source: Vaswani et al. 2017, equation 2 (arXiv 1706.03762); gated: Shazeer 2020, equation 6 (arXiv 2002.05202).
+    Source: Vaswani et al. 2017, equation 2 (arXiv 1706.03762); gated: Shazeer 2020, equation 6 (arXiv 2002.05202);
+    in chunks: Kitaev et al. 2020, section 3 (arXiv 2001.04451).
     """
 
     def __init__(self, intermediate_dim, hidden_dim, activation="gelu", gated=False, use_bias=True, dropout=0.0,
-                 kernel_initializer="glorot_uniform", output_initializer="glorot_uniform", **kwargs):
+                 kernel_initializer="glorot_uniform", output_initializer="glorot_uniform", chunk_size=None,
+                 **kwargs):
         super().__init__(**kwargs)
+        if chunk_size is not None and chunk_size < 1:
+            raise ValueError(f"`chunk_size` must be at least 1, or None. Received: {chunk_size}.")
+        self.chunk_size = chunk_size
         self.intermediate_dim = intermediate_dim
         self.hidden_dim = hidden_dim
         self.activation = activation
@@ -77,6 +84,13 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, x, training=None):
         """(B, T, E) -> (B, T, E)."""
+        length = x.shape[1]
+        if self.chunk_size is None or not isinstance(length, int) or length <= self.chunk_size:
+            return self._compute(x, training)
+        return ops.concatenate([self._compute(x[:, start:start + self.chunk_size], training)
+                                for start in range(0, length, self.chunk_size)], axis=1)
+
+    def _compute(self, x, training):
         hidden = project(self.up, x)  # (B, T, F)
         hidden = self._activate(hidden) if self.gate is None else self._activate(project(self.gate, x)) * hidden
         return project(self.down, self.dropout(hidden, training=training))
@@ -87,6 +101,6 @@ class FeedForward(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), "intermediate_dim": self.intermediate_dim, "hidden_dim": self.hidden_dim,
                 "activation": self.activation, "gated": self.gated, "use_bias": self.use_bias,
-                "dropout": self.dropout.rate,
+                "dropout": self.dropout.rate, "chunk_size": self.chunk_size,
                 "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
                 "output_initializer": keras.initializers.serialize(self.output_initializer)}

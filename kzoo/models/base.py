@@ -52,6 +52,16 @@ class Backbone(keras.Model):
         sizes = (batch_size,) if capacity is None else (batch_size, capacity)
         return tuple(make(*sizes, heads, width, self.compute_dtype) for _ in range(self.num_cached_layers()))
 
+    @property
+    def output_dim(self):
+        """Width of the hidden states."""
+        return self.config.hidden_dim
+
+    def make_output_layer(self):
+        """The layer from hidden states to logits that a language model adds to the backbone, not built; None: it asks
+        `logits` instead."""
+        return None
+
     def num_cached_layers(self):
         """How many layers have a cache."""
         return self.config.num_layers
@@ -60,7 +70,7 @@ class Backbone(keras.Model):
         self.build(None)  # shapes follow from the config alone
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape["token_ids"], self.config.hidden_dim)
+        return (*input_shape["token_ids"], self.output_dim)
 
     def get_config(self):
         return {"config": self.config.to_dict(), "name": self.name,

@@ -1,6 +1,8 @@
-"""Text generation: a backbone and its tied output embedding."""
+"""Text generation: a backbone and its output embedding, tied to that of the input or a layer of its own."""
 import keras
+from keras import ops
 
+from kzoo.layers.projection import project
 from kzoo.tasks.generate import generate
 from kzoo.tasks.live_decoder import LiveDecoder
 from kzoo.tasks.task import Task
@@ -16,8 +18,18 @@ class CausalLM(Task):
 
     tasks = ("text-generation",)
 
+    def __init__(self, backbone, **kwargs):
+        super().__init__(backbone, **kwargs)
+        self.output_layer = backbone.make_output_layer()
+
+    def build_head(self):
+        if self.output_layer is not None:
+            self.output_layer.build((None, self.backbone.output_dim))
+
     def head(self, hidden_states, inputs, training=None):
-        return self.backbone.logits(hidden_states)
+        if self.output_layer is None:
+            return self.backbone.logits(hidden_states)
+        return ops.cast(project(self.output_layer, hidden_states), "float32")
 
     def compute_output_shape(self, input_shape):
         return (*input_shape["token_ids"], self.config.vocabulary_size)

@@ -10,7 +10,8 @@ from kzoo.tasks.task import Task
 
 @keras.saving.register_keras_serializable("kzoo")
 class MaskedLM(Task):
-    """Logits of the token at every position: norm(activation(h W)) times the embedding's transpose, plus an offset.
+    """Logits of the token at every position: norm(activation(h W)) times the embedding's transpose, plus an offset; or
+    from the backbone's own output layer, where it has one.
 
     Inputs: dict with `token_ids` (B, T) int32, optionally `padding_mask` (B, T) bool and `segment_ids` (B, T) int32.
     Output: logits (B, T, V) float32.
@@ -23,6 +24,9 @@ class MaskedLM(Task):
     def __init__(self, backbone, **kwargs):
         super().__init__(backbone, **kwargs)
         config = self.config
+        self.output_layer = backbone.make_output_layer()
+        if self.output_layer is not None:
+            return
         self.mask_transform = keras.layers.Dense(
             config.hidden_dim, kernel_initializer=keras.initializers.TruncatedNormal(stddev=config.initializer_range),
             name="mask_transform", dtype=self.dtype_policy)
@@ -30,11 +34,16 @@ class MaskedLM(Task):
         self._activate = get_activation(config.activation)
 
     def build_head(self):
+        if self.output_layer is not None:
+            self.output_layer.build((None, self.backbone.output_dim))
+            return
         self.mask_transform.build((None, self.config.hidden_dim))
         self.mask_norm.build((None, None, self.config.hidden_dim))
         self.mask_bias = self.add_weight(name="mask_bias", shape=(self.config.vocabulary_size,), initializer="zeros")
 
     def head(self, hidden_states, inputs, training=None):
+        if self.output_layer is not None:
+            return ops.cast(project(self.output_layer, hidden_states), "float32")
         x = self.mask_norm(self._activate(project(self.mask_transform, hidden_states)))  # (B, T, E)
         return self.backbone.token_embedding.logits(x) + ops.cast(self.mask_bias, "float32")
 

@@ -26,7 +26,7 @@ class QuestionAnswerer(Task):
             name="span_classifier", dtype=self.dtype_policy)
 
     def build_head(self):
-        self.span_classifier.build((None, self.config.hidden_dim))
+        self.span_classifier.build((None, self.backbone.output_dim))
 
     def head(self, hidden_states, inputs, training=None):
         logits = ops.cast(project(self.span_classifier, hidden_states), "float32")  # (B, T, 2)

@@ -38,8 +38,8 @@ class SequenceClassifier(Task):
                                              dtype=self.dtype_policy)
 
     def build_head(self):
-        for layer in (self.pooler, self.classifier):
-            layer.build((None, self.config.hidden_dim))
+        self.pooler.build((None, self.backbone.output_dim))
+        self.classifier.build((None, self.config.hidden_dim))
 
     def head(self, hidden_states, inputs, training=None):
         x = self._activate(self.pooler(first_token(hidden_states, inputs.get("padding_mask"))))  # (B, E)

@@ -111,6 +111,7 @@ def build_task(family, config, task=None, dtype=None, **kwargs):
     """A fresh, built model of `family` for `task` (its first task when None)."""
     task = task or family.tasks[0]
     cls = get_task_class(task, family)
+    config = config.replace(**family.task_fields.get(task, {}))
     model = cls(family.backbone(config, dtype=dtype), task=task, **kwargs)
     model.build()
     return model

@@ -33,6 +33,24 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
         "alibi": ("text-generation", {
             "position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None}),
     },
+    "reformer": {
+        # Chunks hold all tokens, or each sees all others: what does not see all changes with the length, and in steps.
+        "causal": ("text-generation", {
+            "causal": True, "head_dim": 5, "num_buckets": (2, 4), "hash_seed": 3, "lsh_chunk_length": 24,
+            "local_chunk_length": 6, "axial_shape": (4, 5), "axial_dims": (7, 17), "axial_range": 0.5,
+            "activation": "gelu"}),
+        "hashed": ("fill-mask", {
+            "num_layers": 1, "attention_layers": ("lsh",), "head_dim": 7, "num_hashes": 2, "num_buckets": 4,
+            "count_once": True, "lsh_chunk_length": 6, "lsh_chunks_before": 1, "lsh_chunks_after": 1,
+            "axial_shape": (4, 5), "axial_dims": (13, 11), "activation": "silu", "feed_forward_chunk_size": 5}),
+        "local": ("text-classification", {
+            "num_layers": 1, "attention_layers": ("local",), "local_chunk_length": 6, "local_chunks_before": 0,
+            "local_chunks_after": 1, "axial_shape": None, "axial_dims": None, "activation": "gelu_tanh",
+            "layer_norm_epsilon": 0.03, "classifier_activation": "silu"}),
+        "plain": ("question-answering", {
+            "num_layers": 1, "attention_layers": ("local",), "axial_shape": (4, 5), "axial_dims": (13, 11),
+            "reversible": False, "activation": "gelu"}),
+    },
     "t5": {
         # Not ReLU: a finite difference across its kink is no derivative. The reference's fixture has it.
         "v1.0": ("translation", {"num_layers": 1, "head_dim": 5, "num_buckets": 8, "max_distance": 9,
@@ -66,8 +84,8 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
 # Family -> mean of the scales of norms, where they follow one another.
 NORM_SCALES = {"bert": 1.0, "t5": 0.5, "transformer": 0.5, "transformer-xl": 0.5}
 # These run on JAX too, where compiling makes a case dear; the parts of the others are all tested there.
-ON_JAX = (("bert", "three-segments"), ("gpt2", "learned"), ("gpt2", "rotary"), ("t5", "v1.1"), ("transformer", "pre"),
-           ("transformer-xl", "zeros"))
+ON_JAX = (("bert", "three-segments"), ("gpt2", "learned"), ("gpt2", "rotary"), ("reformer", "causal"), ("t5", "v1.1"),
+          ("transformer", "pre"), ("transformer-xl", "zeros"))
 CASES = [(family, variant) for family, variants in VARIANTS.items() for variant in variants
          if keras.backend.backend() != "jax" or (family, variant) in ON_JAX]
 GENERATING = ("text-generation", "translation", "summarization")  # causal, and with a cache
