@@ -33,6 +33,10 @@ class Backbone(keras.Model):
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
 
+    def complete_inputs(self, inputs, task):
+        """The inputs of `forward`, with what a task chooses where the caller did not; most families leave no choice."""
+        return inputs
+
     def call(self, inputs, training=None):
         return self.forward(check_inputs(inputs), training=training)[0]
 
@@ -70,7 +74,7 @@ def check_inputs(inputs, required=("token_ids",)):
     missing = [name for name in required if name not in inputs]
     if missing:
         raise ValueError(f"Model inputs lack `{missing[0]}`. Received: {', '.join(sorted(inputs)) or 'an empty dict'}.")
-    return {name: ops.cast(value, "bool" if name.endswith("padding_mask") else "int32")
+    return {name: ops.cast(value, "bool" if name.endswith("_mask") else "int32")
             for name, value in inputs.items() if value is not None}
 
 
