@@ -62,7 +62,8 @@ def _run_encoder_decoder(model, rows, call, inputs):
 
 def _forward(model, call, cache):
     """(outputs by name, cache), as `Task.forward` makes them, which does not show the hidden states."""
-    hidden_states, cache = model.backbone.forward(call, cache, training=False)
+    completed = model.backbone.complete_inputs(call, model.task)
+    hidden_states, cache = model.backbone.forward(completed, cache, training=False)
     outputs = model.head(hidden_states, call, training=False)
     outputs = outputs if isinstance(outputs, dict) else {model.output_name: outputs}
     return {**outputs, "hidden_states": ops.cast(hidden_states, "float32")}, cache

@@ -13,6 +13,7 @@ _FUNCTIONS = {
     "create": "kzoo.saving",
     "load": "kzoo.saving",
     "save": "kzoo.saving",
+    "lengthen": "kzoo.lengthening",
     "list_models": "kzoo.registry",
     "load_tokenizer": "kzoo.tokenizers",
     "train_tokenizer": "kzoo.tokenizers",

@@ -161,11 +161,13 @@ def _read_config(folder):
 def special_ids(tokenizer):
     """Config field -> the id that a tokenizer has for it; without the fields it says nothing of.
 
-    What ends a text also fills rows where nothing else does, and a decoder starts from what begins a text, or fills.
+    What ends a text also fills rows where nothing else does, and parts texts where nothing else does; a decoder starts
+    from what begins a text, or fills.
     """
     pad = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
     start = pad if tokenizer.bos_id is None else tokenizer.bos_id
-    known = {"pad_id": pad, "eos_id": tokenizer.eos_id, "decoder_start_id": start}
+    separator = tokenizer.eos_id if tokenizer.sep_id is None else tokenizer.sep_id
+    known = {"pad_id": pad, "eos_id": tokenizer.eos_id, "decoder_start_id": start, "sep_id": separator}
     return {field: index for field, index in known.items() if index is not None}
 
 

@@ -107,7 +107,7 @@ def test_overwriting_replaces_all(run, tmp_path):
 @pytest.mark.parametrize("failing", ["save_weights", "write_json", "tokenizer"])
 def test_a_failure_keeps_the_old_and_leaves_nothing_new(run, tmp_path, monkeypatch, failing):
     class NoTokenizer:
-        bos_id = eos_id = pad_id = None
+        bos_id = eos_id = pad_id = sep_id = None
         vocabulary_size = 3
 
         def save(self, folder):

@@ -91,6 +91,10 @@ class Attention(keras.layers.Layer):
 
         Returns: (y, cache): (B, T, E), and the cache with this call's keys and values (None if there was none).
         """
+        if cache is None and context is None:
+            # One and the same object, which Keras may have made two of: patterns of blocks see by it that the row
+            # attends to itself.
+            positions = positions._replace(query=positions.key)
         query = project(self.query, x, (self.num_heads, self.head_dim))               # (B, T, H, D)
         query = self.position.shift_query(self.position.rotate(query, positions.token))
         if isinstance(cache, ContextCache):

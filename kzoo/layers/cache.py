@@ -1,9 +1,9 @@
 """Keys and values of earlier tokens, as values: passed in, returned, never hidden in a layer.
 
-`GrowingCache` and `StaticCache` answer one call, `append(keys, values)`, with the keys and values to attend to and the
-cache to pass on. `ContextCache` holds what cross-attention attends to, which does not change. A model's cache is a
-tuple with one entry a layer; that of a decoder with cross-attention is a `DecoderCache`, and that of a layer which
-computes keys and values of earlier tokens anew a `MemoryCache`.
+`GrowingCache`, `StaticCache` and `RingCache` answer one call, `append(keys, values)`, with the keys and values to
+attend to and the cache to pass on. `ContextCache` holds what cross-attention attends to, which does not change. A
+model's cache is a tuple with one entry a layer; that of a decoder with cross-attention is a `DecoderCache`, and that of
+a layer which computes keys and values of earlier tokens anew a `MemoryCache`.
 """
 from typing import Any, NamedTuple
 
@@ -67,6 +67,33 @@ class StaticCache(NamedTuple):
 
     @classmethod
     def empty(cls, batch_size, capacity, num_heads, head_dim, dtype):
+        buffer = ops.zeros((batch_size, capacity, num_heads, head_dim), dtype)
+        return cls(buffer, buffer, ops.zeros((), "int32"))
+
+
+class RingCache(NamedTuple):
+    """Holds the last tokens alone: a fixed size, however long the text. For patterns that look no further back.
+
+    The oldest leave as new ones come. They stand in their order, which costs the copy that writing into a buffer costs
+    too, and so every format has it.
+
+    Attributes:
+        keys, values: (B, C, K, D), the last ones on the right.
+        index: int32 scalar, the number of tokens so far; slots for which there were none yet are in front.
+    """
+    keys: Any
+    values: Any
+    index: Any
+
+    def append(self, keys, values):
+        new = keys.shape[1]
+        keys = ops.concatenate([self.keys, ops.cast(keys, self.keys.dtype)], axis=1)          # (B, C + T, K, D)
+        values = ops.concatenate([self.values, ops.cast(values, self.values.dtype)], axis=1)  # (B, C + T, K, D)
+        return keys, values, RingCache(keys[:, new:], values[:, new:], self.index + new)
+
+    @classmethod
+    def empty(cls, batch_size, capacity, num_heads, head_dim, dtype):
+        """A cache of the `capacity` last tokens: at least the `reach` of a `SlidingWindow`."""
         buffer = ops.zeros((batch_size, capacity, num_heads, head_dim), dtype)
         return cls(buffer, buffer, ops.zeros((), "int32"))
 

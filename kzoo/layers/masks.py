@@ -1,9 +1,11 @@
 """Who may see whom, as a rule on absolute positions.
 
 A rule takes the positions of queries and keys, already shaped to broadcast, and answers True where the query may
-attend to the key. Dense, blocked and cached attention all ask the same rule; padding is not its business.
+attend to the key. Dense, blocked and cached attention all ask the same rule; padding is not its business. Its
+`sees_ahead` says whether any query may see a later key: patterns of blocks leave out what nobody sees.
 """
 import dataclasses
+from typing import ClassVar
 
 import keras
 
@@ -14,6 +16,7 @@ from kzoo.layers.parts import Part
 @dataclasses.dataclass(frozen=True)
 class Everything(Part):
     """Every query may attend to every key (encoders, cross-attention)."""
+    sees_ahead: ClassVar[bool] = True
 
     def __call__(self, query_positions, key_positions):
         """None: no pair is hidden, and nobody pays for a mask that is all True."""
@@ -24,6 +27,7 @@ class Everything(Part):
 @dataclasses.dataclass(frozen=True)
 class Causal(Part):
     """A token attends to itself and to what came before it."""
+    sees_ahead: ClassVar[bool] = False
 
     def __call__(self, query_positions, key_positions):
         return key_positions <= query_positions
@@ -31,17 +35,18 @@ class Causal(Part):
 
 @keras.saving.register_keras_serializable("kzoo")
 @dataclasses.dataclass(frozen=True)
-class SlidingWindow(Part):
-    """A token attends to the last `window_size` tokens, itself among them: 0 <= q - k < window_size.
+class Recent(Part):
+    """A token attends to the last `length` tokens, itself among them: 0 <= q - k < length.
 
-    As a mask alone it costs what full attention costs.
+    A rule alone: every pair is still compared. The pattern `SlidingWindow` saves what such a rule hides.
     """
-    window_size: int
+    length: int
+    sees_ahead: ClassVar[bool] = False
 
     def __post_init__(self):
-        if self.window_size < 1:
-            raise ValueError(f"`window_size` must be at least 1. Received: {self.window_size}.")
+        if self.length < 1:
+            raise ValueError(f"`length` must be at least 1. Received: {self.length}.")
 
     def __call__(self, query_positions, key_positions):
         distance = query_positions - key_positions
-        return (distance >= 0) & (distance < self.window_size)
+        return (distance >= 0) & (distance < self.length)

@@ -11,7 +11,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.layers.cache import RingCache
 from kzoo.layers.parts import Part
+
+FREE = 2**30  # the position of a slot that holds nothing yet: later than every query
 
 
 class Positions(NamedTuple):
@@ -36,11 +39,14 @@ def locate(token_ids, padding_mask=None, positions=None, cache=None):
     Args:
         token_ids: int32 (B, T), or anything else with T on that axis.
         padding_mask: bool (B, S) over all keys: the cached ones, then these; for a static cache over all its slots,
-            where slots still free count as real (the causal rule hides them). None: there is no padding.
+            where slots still free count as real (the causal rule hides them); for a ring over all tokens from the
+            text's first on, at least. None: there is no padding.
         positions: int32 (B or 1, T), to be used by embeddings and rotations instead of the count of real tokens.
         cache: one layer's cache, or None.
     """
     length = ops.shape(token_ids)[1]
+    if isinstance(cache, RingCache):
+        return _locate_in_ring(length, padding_mask, positions, cache)
     index = 0 if cache is None else cache.index
     static_size = None if cache is None or "index" not in cache._fields else cache.keys.shape[1]
     if padding_mask is not None:
@@ -58,6 +64,19 @@ def locate(token_ids, padding_mask=None, positions=None, cache=None):
     else:
         query = ops.take(key, index + _count(length), axis=1)                          # (B, T)
     return Positions(query if positions is None else positions, query, key, padding_mask)
+
+
+def _locate_in_ring(length, padding_mask, positions, cache):
+    """`locate` where the keys are the last ones before these tokens, and these."""
+    capacity = cache.keys.shape[1]
+    slots = cache.index - capacity + _count(capacity + length)                         # (C + T,)
+    key, real = ops.expand_dims(slots, 0), None                                        # (1, C + T)
+    if padding_mask is not None:
+        counts = ops.maximum(ops.cumsum(ops.cast(padding_mask, "int32"), axis=1) - 1, 0)
+        key, real = (ops.take(x, ops.maximum(slots, 0), axis=1) for x in (counts, padding_mask))
+    key = ops.where(slots < 0, FREE, key)                                              # (B, C + T)
+    query = key[:, capacity:]
+    return Positions(query if positions is None else positions, query, key, real)
 
 
 def _count(size):

@@ -42,6 +42,10 @@ class Backbone(keras.Model):
         """(B, T, E) -> float32 (B, T, V), read out with the embedding, for a language model."""
         return self.token_embedding.logits(hidden_states)
 
+    def complete_inputs(self, inputs, task):
+        """The inputs of `forward`, with what a task chooses where the caller did not; most families leave no choice."""
+        return inputs
+
     def call(self, inputs, training=None):
         return self.forward(check_inputs(inputs), training=training)[0]
 
@@ -89,7 +93,7 @@ def check_inputs(inputs, required=("token_ids",)):
     missing = [name for name in required if name not in inputs]
     if missing:
         raise ValueError(f"Model inputs lack `{missing[0]}`. Received: {', '.join(sorted(inputs)) or 'an empty dict'}.")
-    return {name: ops.cast(value, "bool" if name.endswith("padding_mask") else "int32")
+    return {name: ops.cast(value, "bool" if name.endswith("_mask") else "int32")
             for name, value in inputs.items() if value is not None}
 
 

@@ -101,7 +101,7 @@ class BertBackbone(Backbone):
 
     def __init__(self, config, name="bert", **kwargs):
         super().__init__(config, name=name, **kwargs)
-        normal = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+        normal = self._normal()
         dtype = self.dtype_policy
         self.token_embedding = TokenEmbedding(
             config.vocabulary_size, config.hidden_dim, normal.clone(), name="token_embedding", dtype=dtype)
@@ -120,15 +120,27 @@ class BertBackbone(Backbone):
         self.embedding_norm = norm("embedding_norm")
         self.blocks = [
             TransformerBlock(
-                Attention(config.num_heads, config.hidden_dim // config.num_heads, config.hidden_dim,
-                          dropout=config.attention_dropout, kernel_initializer=normal.clone(),
-                          output_initializer=normal.clone(), name="attention", dtype=dtype),
+                self.make_attention(i),
                 FeedForward(config.intermediate_dim, config.hidden_dim, config.activation,
                             kernel_initializer=normal.clone(), output_initializer=normal.clone(),
                             name="feed_forward", dtype=dtype),
                 norm("attention_norm"), norm("feed_forward_norm"), placement="post", dropout=config.dropout,
                 name=f"block_{i}", dtype=dtype)
             for i in range(config.num_layers)]
+
+    def _normal(self):
+        return keras.initializers.TruncatedNormal(stddev=self.config.initializer_range)
+
+    def make_attention(self, i, kind=Attention, **parts):
+        """The attention layer of block i; a family on this backbone may have another kind, or other parts."""
+        config = self.config
+        return kind(config.num_heads, config.hidden_dim // config.num_heads, config.hidden_dim,
+                    dropout=config.attention_dropout, kernel_initializer=self._normal(),
+                    output_initializer=self._normal(), name="attention", dtype=self.dtype_policy, **parts)
+
+    def locate(self, inputs):
+        """`Positions` of a call's tokens."""
+        return locate(inputs["token_ids"], inputs.get("padding_mask"), inputs.get("positions"))
 
     def build(self, input_shape=None):
         shape = (None, None, self.config.hidden_dim)
@@ -145,7 +157,7 @@ class BertBackbone(Backbone):
         """(hidden_states, None); an encoder has no cache."""
         token_ids = inputs["token_ids"]
         check_length(token_ids, self.config.max_sequence_length)
-        positions = locate(token_ids, inputs.get("padding_mask"), inputs.get("positions"))
+        positions = self.locate(inputs)
         x = self.token_embedding(token_ids)                                                   # (B, T, E)
         x = x + self.position_embedding(positions.token + self.config.position_offset)
         if self.segment_embedding is not None:
@@ -231,16 +243,22 @@ DISTILBERT_HEADS = {
     "question-answering": (Linear("qa_outputs", "span_classifier"),),
     "feature-extraction": (),
 }
-ROBERTA_HEADS = {
-    "fill-mask": (Linear("lm_head.dense", "mask_transform"), Norm("lm_head.layer_norm", "mask_norm"),
-                  Tensor("lm_head.bias", "mask_bias"), Tied("lm_head.decoder.weight", TABLE),
-                  Tied("lm_head.decoder.bias", "mask_bias")),
-    # The classifier's first layer is its own, not the pooler.
-    "text-classification": (Linear("classifier.dense", "pooler"), Linear("classifier.out_proj", "classifier")),
-    "token-classification": (Linear("classifier", "tag_classifier"),),
-    "question-answering": (Linear("qa_outputs", "span_classifier"),),
-    "feature-extraction": (Linear("roberta.pooler.dense", "pooler"),),
-}
+
+
+def roberta_heads(prefix, family):
+    """Rows of what tasks add to a RoBERTa, whose names begin with `prefix` there and `family` here."""
+    return {
+        "fill-mask": (Linear("lm_head.dense", "mask_transform"), Norm("lm_head.layer_norm", "mask_norm"),
+                      Tensor("lm_head.bias", "mask_bias"),
+                      Tied("lm_head.decoder.weight", f"{family}/token_embedding/embeddings"),
+                      Tied("lm_head.decoder.bias", "mask_bias")),
+        # The classifier's first layer is its own, not the pooler.
+        "text-classification": (Linear("classifier.dense", "pooler"), Linear("classifier.out_proj", "classifier")),
+        "token-classification": (Linear("classifier", "tag_classifier"),),
+        "question-answering": (Linear("qa_outputs", "span_classifier"),),
+        "feature-extraction": (Linear(f"{prefix}pooler.dense", "pooler"),),
+    }
+
 
 BERT_FIELDS = (
     # ours, Hugging Face's
@@ -276,7 +294,7 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "ge
                "silu": "silu", "swish": "silu", "tanh": "tanh"}
 
 
-def _architectures(name):
+def architectures(name):
     """task -> class."""
     return {"fill-mask": f"{name}ForMaskedLM", "text-classification": f"{name}ForSequenceClassification",
             "token-classification": f"{name}ForTokenClassification",
@@ -291,7 +309,7 @@ def _read_bert(ours, theirs, tensors):
                          "supported is: absolute.")
 
 
-def _read_roberta(ours, theirs, tensors):
+def read_roberta(ours, theirs, tensors):
     _read_bert(ours, theirs, tensors)
     # Positions are numbered from the id of padding on, which is why the table has rows that are not used.
     padding = theirs.get("pad_token_id", 1)
@@ -308,7 +326,7 @@ def _write_bert(theirs, config):
                          "format.")
 
 
-def _write_roberta(theirs, config):
+def write_roberta(theirs, config):
     _write_bert(theirs, config)
     theirs["max_position_embeddings"] += config.position_offset
     theirs["pad_token_id"] = config.position_offset - 1
@@ -328,7 +346,7 @@ register(Family(
     layouts=(
         Layout(
             model_type="bert",
-            architectures=_architectures("Bert"),
+            architectures=architectures("Bert"),
             other_architectures={"BertForPreTraining": "fill-mask"},
             prefix="bert.",
             fields=BERT_FIELDS,
@@ -342,7 +360,7 @@ register(Family(
         ),
         Layout(
             model_type="distilbert",
-            architectures=_architectures("DistilBert"),
+            architectures=architectures("DistilBert"),
             prefix="distilbert.",
             fields=DISTILBERT_FIELDS,
             rows=DISTILBERT_WEIGHTS,
@@ -354,15 +372,15 @@ register(Family(
         ),
         Layout(
             model_type="roberta",
-            architectures=_architectures("Roberta"),
+            architectures=architectures("Roberta"),
             prefix="roberta.",
             fields=BERT_FIELDS,
             rows=BERT_WEIGHTS,
-            heads=ROBERTA_HEADS,
+            heads=roberta_heads("roberta.", "bert"),
             values={"activation": {"gelu": "gelu"}},  # that of its masked-LM head, whatever the config says
             fixed={"use_pooler": True, "classifier_activation": "tanh"},
-            read=_read_roberta,
-            write=_write_roberta,
+            read=read_roberta,
+            write=write_roberta,
         ),
     ),
 ))

@@ -21,7 +21,7 @@ from kzoo.layers import (
     MemoryCache,
     Positions,
     QueryBiases,
-    SlidingWindow,
+    Recent,
     TransformerBlock,
     TransformerXLPositions,
 )
@@ -120,7 +120,7 @@ class TransformerXLConfig(Config):
         """Who may see whom."""
         if self.same_length == "no":
             return Causal()
-        return SlidingWindow(self.memory_length + (self.same_length == "memory_and_itself"))
+        return Recent(self.memory_length + (self.same_length == "memory_and_itself"))
 
 
 @keras.saving.register_keras_serializable("kzoo")

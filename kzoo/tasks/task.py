@@ -51,7 +51,7 @@ class Task(keras.Model):
 
     def forward(self, inputs, cache=None, training=None):
         """(outputs, cache); see `Backbone.forward`."""
-        hidden_states, cache = self.backbone.forward(inputs, cache, training)
+        hidden_states, cache = self.backbone.forward(self.backbone.complete_inputs(inputs, self.task), cache, training)
         return self.head(hidden_states, inputs, training), cache
 
     def call(self, inputs, training=None):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.layers import Causal, Everything, SlidingWindow
+from kzoo.layers import Causal, Everything, Recent
 
 T, S = 5, 7
 QUERY, KEY = np.arange(S - T, S, dtype="int32")[:, None], np.arange(S, dtype="int32")[None]  # the last are asking
@@ -19,16 +19,23 @@ def test_causal_sees_itself_and_the_past():
     np.testing.assert_array_equal(ops.convert_to_numpy(Causal()(ops.array(QUERY), ops.array(KEY))), expected)
 
 
-@pytest.mark.parametrize("window_size", [1, 3, 100])
-def test_sliding_window_counts_the_token_itself(window_size):
-    expected = [[0 <= t - s < window_size for s in range(S)] for t in range(S - T, S)]
-    np.testing.assert_array_equal(SlidingWindow(window_size)(QUERY, KEY), expected)
-    if window_size == 3:
-        assert not np.array_equal(SlidingWindow(window_size + 1)(QUERY, KEY), expected)
-    if window_size == 100:
-        np.testing.assert_array_equal(SlidingWindow(window_size)(QUERY, KEY), Causal()(QUERY, KEY))
+def test_rules_say_whether_they_see_ahead():
+    """What patterns of blocks ask is what the rule answers."""
+    assert Everything().sees_ahead
+    assert Causal().sees_ahead == np.any(Causal()(QUERY, KEY) & (KEY > QUERY)) == False  # noqa: E712
+
+
+@pytest.mark.parametrize("length", [1, 3, 100])
+def test_recent_counts_the_token_itself(length):
+    expected = [[0 <= t - s < length for s in range(S)] for t in range(S - T, S)]
+    np.testing.assert_array_equal(Recent(length)(QUERY, KEY), expected)
+    assert not Recent(length).sees_ahead
+    if length == 3:
+        assert not np.array_equal(Recent(length + 1)(QUERY, KEY), expected)
+    if length == 100:
+        np.testing.assert_array_equal(Recent(length)(QUERY, KEY), Causal()(QUERY, KEY))
 
 
 def test_a_window_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="`window_size` must be at least 1. Received: 0"):
-        SlidingWindow(0)
+    with pytest.raises(ValueError, match="`length` must be at least 1. Received: 0"):
+        Recent(0)

@@ -33,6 +33,12 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
         "alibi": ("text-generation", {
             "position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None}),
     },
+    "longformer": {  # its other heads are BERT's; fixtures/longformer has them all
+        "chosen": ("fill-mask", {"window_size": 3, "max_global_tokens": 4, "position_offset": 3, "num_segments": 3}),
+        "first": ("text-classification", {
+            "window_size": 2, "sep_id": 5, "num_segments": 0, "activation": "gelu_tanh", "layer_norm_epsilon": 0.03,
+            "use_pooler": False, "classifier_activation": "relu"}),
+    },
     "reformer": {
         # Chunks hold all tokens, or each sees all others: what does not see all changes with the length, and in steps.
         "causal": ("text-generation", {
@@ -82,10 +88,11 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
     },
 }
 # Family -> mean of the scales of norms, where they follow one another.
-NORM_SCALES = {"bert": 1.0, "t5": 0.5, "transformer": 0.5, "transformer-xl": 0.5}
+NORM_SCALES = {"bert": 1.0, "longformer": 0.5, "t5": 0.5, "transformer": 0.5, "transformer-xl": 0.5}
+TRIED_ELSEWHERE = {"longformer": ("token-classification", "question-answering", "feature-extraction")}
 # These run on JAX too, where compiling makes a case dear; the parts of the others are all tested there.
-ON_JAX = (("bert", "three-segments"), ("gpt2", "learned"), ("gpt2", "rotary"), ("reformer", "causal"), ("t5", "v1.1"),
-          ("transformer", "pre"), ("transformer-xl", "zeros"))
+ON_JAX = (("bert", "three-segments"), ("gpt2", "learned"), ("gpt2", "rotary"), ("longformer", "chosen"),
+          ("reformer", "causal"), ("t5", "v1.1"), ("transformer", "pre"), ("transformer-xl", "zeros"))
 CASES = [(family, variant) for family, variants in VARIANTS.items() for variant in variants
          if keras.backend.backend() != "jax" or (family, variant) in ON_JAX]
 GENERATING = ("text-generation", "translation", "summarization")  # causal, and with a cache
@@ -110,6 +117,7 @@ rng = np.random.default_rng(0)
 IDS = {  # name -> ids of the rows without padding
     "token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32"),
     "segment_ids": np.repeat([[0, 1]], (4, T - 4), axis=1).repeat(B, axis=0).astype("int32"),
+    "global_mask": rng.integers(0, 2, (B, T)).astype("int32"),
     "encoder_token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, S)).astype("int32"),
     "decoder_token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32"),
 }
@@ -130,7 +138,8 @@ def streams(model):
     """What the names of its inputs begin with, and the names of its ids; the last stream has the output's length."""
     if isinstance(model.backbone, EncoderDecoder):
         return {"encoder_": ["encoder_token_ids"], "decoder_": ["decoder_token_ids"]}
-    return {"": ["token_ids"] + ["segment_ids"] * (getattr(model.config, "num_segments", 0) > 1)}
+    chosen = ["global_mask"] * (model.task == "fill-mask" and hasattr(model.config, "max_global_tokens"))
+    return {"": ["token_ids"] + ["segment_ids"] * (getattr(model.config, "num_segments", 0) > 1) + chosen}
 
 
 def output_ids(model):
