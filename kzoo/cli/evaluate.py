@@ -22,6 +22,7 @@ SETTINGS = {
     "tail": ({"type": number(0, 1), "metavar": "X"}, "look only at this share of the data, from its end"),
     "batch-size": ({"type": whole_number(1), "metavar": "N"}, "rows at a time"),
     "sequence-length": ({"type": whole_number(1), "metavar": "N"}, "tokens in a window"),
+    "memory-length": ({"type": whole_number(1), "metavar": "N"}, "hidden states that a model with a memory remembers"),
     "columns": ({"metavar": "ROLE=COLUMN,..."}, "columns of the data by name or position from 1, for example "
                                                 "text=sentence,label=2; + joins columns"),
     "skip-bad-rows": ({"action": "store_true"}, "leave out rows that do not fit, and say how many there were"),

@@ -17,7 +17,7 @@ LARGEST_BATCH = 64
 TASKS = ("text-generation",)
 
 
-def measure_text(model, data, *, tail=1.0, sequence_length=None, batch_size=None):
+def measure_text(model, data, *, tail=1.0, sequence_length=None, batch_size=None, memory_length=None):
     """Measure how well a model predicts a text.
 
     Args:
@@ -25,7 +25,9 @@ def measure_text(model, data, *, tail=1.0, sequence_length=None, batch_size=None
         data: UTF-8 text file (.gz and .xz too), or several that are read as one text.
         tail: share of the text, from its end, that is looked at; 0.1 is what `train` holds out with its defaults.
         sequence_length: T; None means the model's `max_sequence_length`.
-        batch_size: windows at a time; None chooses by the size of the vocabulary. The result does not depend on it.
+        batch_size: windows at a time; None chooses by the size of the vocabulary. The result does not depend on it,
+            but for models with a memory: see `StreamScorer`.
+        memory_length: M of a live model with a memory; None means its own.
 
     Returns: dict of `loss` (mean, in nats a token), `perplexity` (its exponential), `bits_per_character`, `tokens`
         (predicted ones) and `characters` (that they stand for).
@@ -33,16 +35,33 @@ def measure_text(model, data, *, tail=1.0, sequence_length=None, batch_size=None
     """
     check_tail(tail)
     text = check_text(data)
-    scorer = WindowScorer(model, sequence_length, batch_size)
+    scorer = _make_scorer(model, sequence_length, batch_size, memory_length)
     start = split_point(text.characters, tail) if tail < 1 else 0
     with tempfile.TemporaryDirectory() as folder:
         with Progress("reading", text.characters - start, "characters") as progress:
-            tokens = encode_text(text, model.tokenizer, folder, "data", start, report=progress.update)
+            tokens = encode_text(text, model.tokenizer, folder, "data", start, report=progress.update,
+                                 documents=scorer.documents)
         if len(tokens) < 2:
             raise ValueError(f"{', '.join(map(str, text.paths))} is too short: {len(tokens)} tokens, 2 are needed.")
         with Progress("evaluating", len(tokens) - 1, "tokens") as progress:
             nats, count = scorer.score(tokens, report=progress.update)
         return metrics(nats, count, tokens, text.characters - start, model.tokenizer)
+
+
+def _make_scorer(model, sequence_length, batch_size, memory_length):
+    from kzoo.evaluation.streams import StreamScorer, with_memory
+
+    if memory_length is not None:
+        model = with_memory(model, memory_length)
+    recurrent = hasattr(model, "backbone") and model.backbone.recurrent
+    return (StreamScorer if recurrent else WindowScorer)(model, sequence_length, batch_size)
+
+
+def require_text_generation(model):
+    """Raise ValueError for another task."""
+    if model.task not in TASKS:
+        raise ValueError(f"Loss and perplexity are defined for the task {TASKS[0]!r}. "
+                         f"The model's task is {model.task!r}.")
 
 
 def check_tail(tail):
@@ -77,10 +96,10 @@ class WindowScorer:
     Raises: ValueError for another task than text generation, or windows longer than the model's positions.
     """
 
+    documents = False
+
     def __init__(self, model, sequence_length=None, batch_size=None, jit=None):
-        if model.task not in TASKS:
-            raise ValueError(f"Loss and perplexity are defined for the task {TASKS[0]!r}. "
-                             f"The model's task is {model.task!r}.")
+        require_text_generation(model)
         is_session = hasattr(model, "run")
         longest, vocabulary_size = limits_of(model)
         self.sequence_length = longest if sequence_length is None else sequence_length

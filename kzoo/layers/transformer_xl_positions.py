@@ -122,9 +122,11 @@ class TransformerXLPositions(keras.layers.Layer):
             distances = ops.minimum(distances, self.clamp_length)
         waves = self.dropout(self.waves(distances))                                        # (B or 1, S, hidden_dim)
         table = project(self.projection, waves, (self.num_heads, self.head_dim))           # (B or 1, S, H, D)
+        # As many tables as there are rows: TensorFlow's oneDNN kernels crash on a product that spreads one over all.
+        table = ops.broadcast_to(ops.cast(table, query.dtype), (ops.shape(query)[0], *ops.shape(table)[1:]))
         biases = ops.cast(self.biases.position, query.dtype) - ops.cast(self.biases.content, query.dtype)
         query = ops.transpose((query + biases) * (1.0 / math.sqrt(self.head_dim)), (0, 2, 1, 3))  # (B, H, T, D)
-        scores = ops.matmul(query, ops.transpose(ops.cast(table, query.dtype), (0, 2, 3, 1)))     # (B, H, T, S)
+        scores = ops.matmul(query, ops.transpose(table, (0, 2, 3, 1)))                      # (B, H, T, S)
         return relative_shift(scores)
 
     def get_config(self):

@@ -4,7 +4,7 @@ from keras import ops
 
 from kzoo.layers.projection import project
 from kzoo.tasks.generate import generate
-from kzoo.tasks.live_decoder import LiveDecoder
+from kzoo.tasks.live_decoder import LiveDecoder, MemoryDecoder
 from kzoo.tasks.task import Task
 
 
@@ -13,7 +13,7 @@ class CausalLM(Task):
     """Logits of the next token at every position; an ordinary `keras.Model`, with `generate`.
 
     Inputs: dict with `token_ids` (B, T) int32, optionally `padding_mask` (B, T) bool.
-    Output: logits (B, T, V) float32.
+    Output: logits (B, T, V) float32; of a model with an adaptive softmax they are log-probabilities.
     """
 
     tasks = ("text-generation",)
@@ -37,7 +37,7 @@ class CausalLM(Task):
     def decoder(self):
         """The live model as the generate loop sees it."""
         if self._decoder is None:
-            self._decoder = LiveDecoder(self)
+            self._decoder = (MemoryDecoder if self.backbone.recurrent else LiveDecoder)(self)
         return self._decoder
 
     def generate(self, inputs, stream=None, **options):

@@ -98,6 +98,35 @@ class LiveDecoder(_Steps, TokenDecoder):
         return self.step(rows, ids, {"padding_mask": ops.convert_to_tensor(mask)}, cache)
 
 
+class MemoryDecoder(_Steps, TokenDecoder):
+    """Continues prompts of any length, with a model whose cache is a memory: they are read in segments.
+
+    Segments end where the prompts end, so that a row alone is cut where it is cut in a batch.
+
+    Args:
+        model: a `CausalLM` whose backbone is recurrent.
+    """
+
+    def __init__(self, model):
+        super().__init__(model, "token_ids", model.config.vocabulary_size)
+        self.segment_length, self.max_sequence_length = self.max_sequence_length, None
+
+    def prefill(self, token_ids, padding_mask, max_new_tokens):
+        rows, length = token_ids.shape
+        batch, segment = round_up(rows, 1), min(round_up(length, 16), self.segment_length)
+        width = -(-length // segment) * segment
+        ids, mask = np.zeros((batch, width), "int32"), np.zeros((batch, width), bool)
+        ids[:rows, width - length:] = token_ids
+        mask[:rows, width - length:] = padding_mask
+        mask[rows:, -1] = True  # spare rows are a single token
+        cache = self.model.backbone.empty_cache(batch)
+        for begin in range(0, width, segment):
+            here = slice(begin, begin + segment)
+            logits, state = self.step(rows, ids[:, here], {"padding_mask": ops.convert_to_tensor(mask[:, here])}, cache)
+            cache = state.cache
+        return logits, state._replace(masks={})  # what is added is not padding
+
+
 class LiveReader(_Steps, SourceReader):
     """Reads sources, once, and continues their targets.
 
@@ -161,7 +190,7 @@ def _select_rows(rows, cache, masks):
 
 
 def _batch_size(state):
-    return next(iter(state.masks.values())).shape[0]
+    return keras.tree.flatten(state.cache)[0].shape[0]
 
 
 def _to_numpy(tensor):

@@ -21,6 +21,8 @@ class Corpus(TaskData):
     """
 
     validation_tokens = 131_072
+    scorer_class = WindowScorer
+    documents = False
 
     def __init__(self, train, valid, valid_characters, sequence_length, options, tokenizer):
         self.train, self.valid = train, valid
@@ -29,8 +31,12 @@ class Corpus(TaskData):
         self.batches_per_step = options.gradient_accumulation
         self.largest_batch = options.batch_size * sequence_length
         self.tokenizer = tokenizer
-        self.windows = TokenWindows(train, self.text_length(sequence_length, tokenizer), options.batch_size,
-                                    options.seed)
+        self.windows = self.make_batches(options)
+
+    def make_batches(self, options):
+        """What cuts `train` into batches."""
+        length = self.text_length(self.sequence_length, self.tokenizer)
+        return TokenWindows(self.train, length, options.batch_size, options.seed)
 
     @staticmethod
     def text_length(sequence_length, tokenizer):
@@ -56,7 +62,7 @@ class CorpusScorer(Scorer):
     def __init__(self, model, corpus):
         self.corpus = corpus
         self.tokens = len(corpus.valid) - 1
-        self._scorer = WindowScorer(model, corpus.sequence_length)
+        self._scorer = corpus.scorer_class(model, corpus.sequence_length)
 
     def score(self, max_tokens=None, report=None):
         nats, count = self._scorer.score(self.corpus.valid, max_tokens, report)
@@ -88,16 +94,17 @@ def encode_corpus(data_class, folder, tokenizer, text, valid_text, options, conf
     if valid_text is None and options.validation_split:
         stop = valid_start = split_point(text.characters, options.validation_split)
         valid_text = text
-    train = _encode(text, tokenizer, folder, "training", 0, stop, length)
+    documents = data_class.documents
+    train = _encode(text, tokenizer, folder, "training", 0, stop, length, documents)
     if valid_text is None:
         return data_class(train, None, 0, window, options, tokenizer)
-    valid = _encode(valid_text, tokenizer, folder, "validation", valid_start, valid_text.characters, length)
+    valid = _encode(valid_text, tokenizer, folder, "validation", valid_start, valid_text.characters, length, documents)
     return data_class(train, valid, valid_text.characters - valid_start, window, options, tokenizer)
 
 
-def _encode(text, tokenizer, folder, part, start, stop, length):
+def _encode(text, tokenizer, folder, part, start, stop, length, documents):
     with Progress(f"encoding the {part} text", stop - start, "characters") as progress:
-        tokens = encode_text(text, tokenizer, folder, part, start, stop, progress.update)
+        tokens = encode_text(text, tokenizer, folder, part, start, stop, progress.update, documents)
     if len(tokens) <= length:
         raise ValueError(f"The {part} part of {', '.join(map(str, text.paths))} is too short: {len(tokens)} tokens, a "
                          f"window needs {length + 1}. Give more text or a smaller `sequence_length`.")

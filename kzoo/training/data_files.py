@@ -9,6 +9,7 @@ from kzoo.training.masked_corpus import MaskedCorpus
 from kzoo.training.row_data import RowData
 from kzoo.training.row_encoders import SequenceLabels, TextPairs, TokenLabels
 from kzoo.training.run_folder import TOKENS
+from kzoo.training.streams import Streams
 from kzoo.training.tables import check_table, labels_of, read_table, sort_labels, texts_of
 from kzoo.training.text_files import check_text, read_pieces
 
@@ -82,7 +83,8 @@ class TextData:
 
     def encode(self, folder, tokenizer, options, config, labels=None):
         """The task's `TaskData`, encoded into the run's folder where it is not there yet."""
-        return encode_corpus(TEXTS[self.task], folder, tokenizer, self._text, self._valid, options, config)
+        kind = Streams if hasattr(config, "memory_length") else TEXTS[self.task]
+        return encode_corpus(kind, folder, tokenizer, self._text, self._valid, options, config)
 
 
 class TableData:

@@ -41,13 +41,14 @@ def fit(model, data, options, folder, identity, logdir=None):
     if options.deterministic:
         require_determinism()
     optimizer = make_optimizer(options, model.trainable_variables)
-    state = _state(model, optimizer)
+    trained = data.training_model(model)
+    state = _state(model, trained, optimizer)
     step, history = _restore(folder / CHECKPOINTS, state, identity)
     write_log(folder / LOG, history, data.measures)  # drops rows that an interrupted process wrote after its checkpoint
     scorer = data.scorer(model)
-    model.compile(optimizer=optimizer, **data.compile_arguments(options.label_smoothing), jit_compile=jit,
-                  auto_scale_loss=False,  # the optimizer does it already
-                  steps_per_execution=steps_per_execution(options, model.count_params(), data.largest_batch))
+    trained.compile(optimizer=optimizer, **data.compile_arguments(options.label_smoothing), jit_compile=jit,
+                    auto_scale_loss=False,  # the optimizer does it already
+                    steps_per_execution=steps_per_execution(options, model.count_params(), data.largest_batch))
     selection = Selection(folder / CHECKPOINTS, options, data.metric, variables_by_path(model))
     batches_per_step = options.gradient_accumulation
 
@@ -73,9 +74,9 @@ def fit(model, data, options, folder, identity, logdir=None):
             if selection.should_stop(history):
                 break
             first = begin // options.interval
-            model.fit(data.dataset(begin * batches_per_step, end * batches_per_step), shuffle=False,
-                      steps_per_epoch=length * batches_per_step, initial_epoch=first,
-                      epochs=first + (end - begin) // length, callbacks=callbacks, verbose=0)
+            trained.fit(data.dataset(begin * batches_per_step, end * batches_per_step), shuffle=False,
+                        steps_per_epoch=length * batches_per_step, initial_epoch=first,
+                        epochs=first + (end - begin) // length, callbacks=callbacks, verbose=0)
     if events:
         events.close()
     steps = history[-1]["step"]
@@ -102,15 +103,15 @@ def _stretches(step, steps, interval):
         yield whole, steps, steps - whole
 
 
-def _state(model, optimizer):
-    """name -> variable of all that training changes: weights, states of random generators, optimizer.
+def _state(model, trained, optimizer):
+    """name -> variable of all that training changes: weights, states of random generators, memories, optimizer.
 
     Only weights have a name that does not depend on what else the process has made; the others have their number.
     """
     weights = variables_by_path(model)
     names = {id(variable): path for path, variable in weights.items()}
     result = {f"model/{names.get(id(variable), f'state_{number}')}": variable
-              for number, variable in enumerate(model.variables)}
+              for number, variable in enumerate(trained.variables)}
     return {**result, **{f"optimizer/{number}": variable for number, variable in enumerate(optimizer.variables)}}
 
 

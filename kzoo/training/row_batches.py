@@ -23,19 +23,22 @@ def step_batches(make_batch, first, last, batches_per_step):
             yield inputs, targets, (weights * scale).astype("float32")
 
 
-def make_dataset(batches, sample):
+def make_dataset(batches, sample, one_shape=False):
     """Batches for `fit`: on the TensorFlow backend a `tf.data.Dataset` that reads ahead, on others the generator.
 
     Args:
         batches: () -> generator of (inputs, targets, weights).
         sample: one of them; the others may have other lengths on every axis.
+        one_shape: they have not.
     """
     if keras.backend.backend() != "tensorflow":
         return batches()
     import tensorflow as tf
 
-    specs = keras.tree.map_structure(
-        lambda array: tf.TensorSpec((None,) * array.ndim, tf.as_dtype(array.dtype)), sample)
+    def spec(array):
+        return tf.TensorSpec(array.shape if one_shape else (None,) * array.ndim, tf.as_dtype(array.dtype))
+
+    specs = keras.tree.map_structure(spec, sample)
     return tf.data.Dataset.from_generator(batches, output_signature=specs).prefetch(READ_AHEAD)
 
 

@@ -40,6 +40,10 @@ class TaskData(abc.ABC):
     def scorer(self, model):
         """A `Scorer` of what is held out, or None if nothing is."""
 
+    def training_model(self, model):
+        """What is compiled and fitted: the model, or one around it that keeps what passes from batch to batch."""
+        return model
+
     def compile_arguments(self, label_smoothing):
         """Arguments of `model.compile`: the loss and how it is told."""
         return {"loss": TokenCrossEntropy(label_smoothing)}

@@ -14,7 +14,7 @@ from kzoo.training.text_files import read_pieces
 PIECES = 16  # encoded together; a token takes a hundred bytes until it is written
 
 
-def encode_text(text, tokenizer, folder, name, start=0, stop=None, report=None):
+def encode_text(text, tokenizer, folder, name, start=0, stop=None, report=None, documents=False):
     """The tokens of a text's characters `start` to `stop`, from disk if they are there, else encoded now.
 
     Args:
@@ -23,16 +23,18 @@ def encode_text(text, tokenizer, folder, name, start=0, stop=None, report=None):
         folder, name: where the two files go.
         start, stop: the part of the text, in characters.
         report: called with the number of characters done, now and then.
+        documents: the name of a special token in the text stands for it, so that `<|endoftext|>` ends a document.
 
     Returns: read-only memory map of the ids, (N,) uint16 or uint32 (uint16 up to 65,536 tokens).
     """
     stop = text.characters if stop is None else stop
     folder = pathlib.Path(folder)
-    source = {"text": text.sha256, "start": start, "stop": stop, "tokenizer": tokenizer.fingerprint}
+    source = {"text": text.sha256, "start": start, "stop": stop, "tokenizer": tokenizer.fingerprint,
+              "documents": documents or None}
     dtype = "<u2" if tokenizer.vocabulary_size <= 1 << 16 else "<u4"
     found = _find(folder, name, source, dtype)
     if found is None:
-        count = _write(text, tokenizer, folder / f"{name}.tokens", start, stop, dtype, report)
+        count = _write(text, tokenizer, folder / f"{name}.tokens", start, stop, dtype, report, documents)
         write_json(folder / f"{name}.json", {**source, "dtype": dtype, "tokens": count})
         found = _find(folder, name, source, dtype)
     return found
@@ -53,12 +55,13 @@ def _find(folder, name, source, dtype):
     return np.memmap(path, dtype, mode="r") if size else np.zeros(0, dtype)
 
 
-def _write(text, tokenizer, path, start, stop, dtype, report):
+def _write(text, tokenizer, path, start, stop, dtype, report, documents):
     count = done = 0
+    options = {"add_special_tokens": False, **({"recognise_special_tokens": True} if documents else {})}
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
         for pieces in _groups(read_pieces(text, start, stop) if stop > start else ()):
-            for ids in tokenizer.encode_batch(pieces, add_special_tokens=False):
+            for ids in tokenizer.encode_batch(pieces, **options):
                 ids = np.asarray(ids, dtype)
                 ids.tofile(file)
                 count += len(ids)

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 import kzoo
-from kzoo.tasks.live_decoder import LiveDecoder
+from kzoo.tasks.live_decoder import LiveDecoder, MemoryDecoder
 
 V, C = 23, 37  # a context that is no power of two
 rng = np.random.default_rng(0)
@@ -90,3 +90,48 @@ def test_a_state_is_a_value(model):
 def test_a_prompt_beyond_the_context_is_refused(model):
     with pytest.raises(ValueError, match=f"{C + 1} tokens a row; `max_sequence_length` is {C}"):
         LiveDecoder(model).prefill(*left_padded(random_rows(C + 1)), 1)
+
+
+# A model with a memory.
+
+@pytest.fixture(scope="module")
+def recurrent():
+    model = kzoo.create("transformer-xl-nano", vocabulary_size=V, num_layers=2, num_heads=2, head_dim=3, hidden_dim=8,
+                        intermediate_dim=9, memory_length=12, max_sequence_length=8, initial_memory="zeros")
+    model.set_weights([np.random.default_rng(3).normal(0, 0.3, weight.shape) for weight in model.weights])
+    return model
+
+
+def read_alone(model, row, steps):
+    """Logits after a row and after each of the tokens that follow: segments that end with the prompt, then tokens."""
+    length = len(row) - steps
+    ends = [*range(length % 8, length, 8), *range(length, len(row) + 1)]
+    cache, start, results = model.backbone.empty_cache(1), 0, []
+    for end in ends:
+        if end > start:
+            logits, cache = model.forward({"token_ids": np.array([row[start:end]], "int32")}, cache)
+            results.append(ops.convert_to_numpy(logits)[0, -1])
+        start = end
+    return results[-steps - 1:]
+
+
+def test_prompts_of_any_length_are_read_in_segments(recurrent):
+    decoder, rows = MemoryDecoder(recurrent), random_rows(19, 4, 1)
+    logits, state = decoder.prefill(*left_padded(rows), 2)
+    found = [logits]
+    for _ in range(2):
+        added = rng.integers(0, V, len(rows)).astype("int32")
+        rows = [[*row, int(new)] for row, new in zip(rows, added, strict=True)]
+        logits, state = decoder.decode(added, state)
+        found.append(logits)
+    for number, row in enumerate(rows):
+        np.testing.assert_allclose([each[number] for each in found], read_alone(recurrent, row, 2), atol=2e-5)
+    assert np.abs(found[-1][1] - read_alone(recurrent, rows[1][1:], 2)[-1]).max() > 1e-3  # the first one is heard
+
+
+def test_generation_goes_on_beyond_a_segment_and_in_beams(recurrent):
+    prompts = random_rows(11, 2)
+    together = recurrent.generate(prompts, max_new_tokens=9)
+    assert [len(row) for row in together] == [20, 11]
+    assert together[1] == recurrent.generate(prompts[1], max_new_tokens=9)
+    assert recurrent.generate(prompts[1], max_new_tokens=3, num_beams=2)[:2] == prompts[1]

@@ -86,3 +86,13 @@ def test_large_vocabularies_take_four_bytes(tmp_path, text):
 
 def test_an_empty_part_has_no_tokens(tmp_path, tokenizer, text):
     assert len(encode_text(text, tokenizer, tmp_path, "a", 7, 7)) == 0
+
+
+def test_documents_end_where_the_text_says_so(tmp_path, writes):
+    path = tmp_path / "data.txt"
+    path.write_text("one two<|endoftext|>three\n" * 3)
+    tokenizer = train_tokenizer("byte-bpe", ["one two three\n"], 270)
+    kinds = [np.array(encode_text(check_text(path), tokenizer, tmp_path, "a", documents=documents))
+             for documents in (False, True, True, False)]
+    assert [(ids == tokenizer.eos_id).sum() for ids in kinds] == [0, 3, 3, 0] and len(writes) == 3
+    assert tokenizer.decode(kinds[0].tolist()) == path.read_text()
