@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.backend import compile_function, gpu_available
+from kzoo.backend import compile_function, gpu_available, pull_back
 
 
 @pytest.mark.parametrize("jit", [None, True, False])
@@ -23,6 +23,16 @@ def test_compiled_functions_see_the_weights_of_now(jit):
         y, rest = compiled(ops.convert_to_tensor(x))
         np.testing.assert_allclose(ops.convert_to_numpy(y), x @ kernel + bias, atol=1e-5)
         np.testing.assert_array_equal(ops.convert_to_numpy(rest["double"]), 2 * x)
+
+
+def test_pull_back_gives_the_output_and_the_gradient():
+    x, y = (np.random.default_rng(i).normal(size=(2, 3)).astype("float32") for i in range(2))
+    upstream = np.arange(6, dtype="float32").reshape(2, 3)
+    inputs = tuple(ops.convert_to_tensor(each) for each in (x, y, x))
+    output, gradients = pull_back(lambda x, y, unused: x * x * y, inputs, ops.convert_to_tensor(upstream))
+    np.testing.assert_allclose(ops.convert_to_numpy(output), x * x * y, rtol=1e-6)
+    for found, expected in zip(gradients, (2 * x * y * upstream, x * x * upstream, 0 * x), strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(found), expected, rtol=1e-6)
 
 
 def test_gpu_available_says_what_the_backend_has():

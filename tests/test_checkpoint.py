@@ -14,7 +14,20 @@ import kzoo
 from kzoo.checkpoint import collect_weights, load_weights, native_table, save_weights, variables_by_path
 from kzoo.hugging_face import layout_of
 from kzoo.tensor_files import TensorFolder
-from kzoo.weight_table import Conv1D, Entry, Ignore, Linear, Norm, Split, Tensor, Tied, WeightTable, expand, with_prefix
+from kzoo.weight_table import (
+    Conv1D,
+    Entry,
+    Ignore,
+    Linear,
+    Norm,
+    Split,
+    Tensor,
+    Tied,
+    Unstored,
+    WeightTable,
+    expand,
+    with_prefix,
+)
 
 SIZES = dict(vocabulary_size=29, num_layers=2, num_heads=4, hidden_dim=24, intermediate_dim=37, max_sequence_length=19,
              dropout=0.0)
@@ -92,6 +105,23 @@ def test_stored_forms_agree_with_numpy(tmp_path):
         assert load_weights(fresh, TensorFolder(tmp_path), WeightTable(rows, {})) == []
         for ours, theirs in zip(fresh.weights, layers.weights, strict=True):
             np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+
+
+def test_what_a_file_does_not_hold_keeps_its_value(tmp_path):
+    layers, fresh = Layers(), Layers()
+    kept = ops.convert_to_numpy(fresh.weights[2])
+    rows = with_prefix((Linear("up", "up"), Tensor("gate.bias", "gate/bias"), Tensor("ln", "norm/scale"),
+                        Unstored("{i}/kernel")), "net.")
+    table = WeightTable(rows, {"i": 1})
+    with pytest.raises(ValueError, match="no row for the variable 'gate/kernel'"):
+        collect_weights(layers, table)  # the placeholder names another one
+    table = WeightTable((*rows[:-1], Unstored("gate/kernel")), {})
+    save_weights(layers, tmp_path / "model.safetensors", table)
+    assert table.unstored_variables() == {"gate/kernel"}
+    assert sorted(TensorFolder(tmp_path).names()) == ["net.gate.bias", "net.ln", "net.up.bias", "net.up.weight"]
+    assert load_weights(fresh, TensorFolder(tmp_path), table) == []
+    np.testing.assert_array_equal(ops.convert_to_numpy(fresh.weights[2]), kept)
+    np.testing.assert_array_equal(ops.convert_to_numpy(fresh.weights[3]), ops.convert_to_numpy(layers.weights[3]))
 
 
 # Tables.

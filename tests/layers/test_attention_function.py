@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from kzoo.layers import dot_product_attention
+from kzoo.layers.attention_function import attention_with_logsumexp
 
 B, T, S, H, D = 2, 5, 7, 3, 4  # all different: a swapped axis cannot pass
 rng = np.random.default_rng(0)
@@ -124,6 +125,25 @@ def test_dropout_sees_the_weights():
     assert seen[0].shape == (B, H, T, S)
     np.testing.assert_allclose(seen[0].sum(axis=-1), 1.0, atol=1e-6)
     np.testing.assert_allclose(halved, written_out(query, key, value) / 2, atol=1e-5)
+
+
+def test_results_over_sets_of_keys_are_joined_by_their_logsumexp():
+    query, key, value = normal(B, T, H, D), 5 * normal(B, S, H, D), normal(B, S, H, D)
+    bias, mask = normal(1, H, T, S), rng.random((B, 1, T, S)) < 0.7
+    mask[..., 0] = mask[..., 3] = True
+    parts, totals = [], []
+    for keys in (slice(0, 3), slice(3, S)):
+        mixed, total = attention_with_logsumexp(query, key[:, keys], value[:, keys], mask=mask[..., keys],
+                                                bias=bias[..., keys])
+        parts.append(ops.convert_to_numpy(mixed))
+        totals.append(ops.convert_to_numpy(total))
+        scores = np.einsum("bthd,bshd->bhts", query, key[:, keys]) / math.sqrt(D) + bias[..., keys]
+        expected = np.logaddexp.reduce(np.where(mask[..., keys], scores, -np.inf), axis=-1).transpose(0, 2, 1)
+        np.testing.assert_allclose(totals[-1], expected, rtol=1e-5, atol=1e-4)
+    weights = np.exp(np.stack(totals) - np.logaddexp(*totals))[..., None]  # (2, B, T, H, 1)
+    expected = written_out(query, key, value, mask, bias)
+    np.testing.assert_allclose((weights * np.stack(parts)).sum(axis=0), expected, atol=1e-4)
+    assert np.abs(np.mean(parts, axis=0) - expected).max() > 0.1
 
 
 def test_sizes_that_do_not_fit_are_refused():

@@ -62,6 +62,24 @@ def test_agrees_with_the_formula(gated, use_bias):
         assert np.abs(result - swapped).max() > 0.1
 
 
+@pytest.mark.parametrize("chunk_size", [2, 7])
+def test_in_chunks_the_result_is_the_same(chunk_size):
+    plain, _ = redrawn(FeedForward(F, OUT, "silu", gated=True))
+    chunked = FeedForward(F, OUT, "silu", gated=True, chunk_size=chunk_size)
+    chunked.build((B, T, E))
+    chunked.set_weights(plain.get_weights())
+    seen = []
+    chunked.up.call = lambda rows, call=chunked.up.call: seen.append(rows.shape[0] // B) or call(rows)
+    np.testing.assert_allclose(ops.convert_to_numpy(chunked(x)), ops.convert_to_numpy(plain(x)), rtol=1e-5, atol=1e-5)
+    assert sum(seen) == T and max(seen) == min(chunk_size, T)
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(chunked)).chunk_size == chunk_size
+
+
+def test_a_chunk_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="`chunk_size` must be at least 1, or None. Received: 0"):
+        FeedForward(F, E, chunk_size=0)
+
+
 def test_an_unknown_activation_is_refused_with_the_closest():
     with pytest.raises(ValueError, match="Unknown activation 'gelu_tan'. Did you mean 'gelu_tanh'?"):
         FeedForward(F, E, "gelu_tan")
