@@ -46,3 +46,32 @@ def compile_function(model, function, jit=None):
 def gpu_available():
     """True if the backend computes on a GPU or another accelerator."""
     return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
+
+
+def pull_back(function, *inputs):
+    """`function(*inputs)`, one tensor, and how gradients flow back through it.
+
+    Args:
+        function: pure: it reads no variables.
+        inputs: float tensors.
+
+    Returns: (output, pull); `pull` takes the gradient of the output and gives one for each input.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            output = function(*inputs)
+
+        def pull(upstream):
+            found = tape.gradient(output, inputs, upstream, unconnected_gradients="zero")
+            return tuple(tf.convert_to_tensor(each) for each in found)
+
+        return output, pull
+    if backend == "jax":
+        import jax
+
+        return jax.vjp(function, *inputs)
+    raise NotImplementedError(f"Gradients computed anew are written for TensorFlow and JAX, not for {backend}.")
