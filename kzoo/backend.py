@@ -43,29 +43,35 @@ def compile_function(model, function, jit=None):
     return function
 
 
-def pull_back(function, inputs, upstream):
-    """A function's output, and the gradient of what follows from it.
-
-    Args:
-        function: of float tensors to one float tensor.
-        inputs: tuple of them.
-        upstream: the gradient at the output, of its shape.
-
-    Returns: (output, gradients), one gradient an input.
-    """
-    if keras.backend.backend() == "jax":
-        import jax
-
-        output, back = jax.vjp(function, *inputs)
-        return output, back(upstream)
-    import tensorflow as tf
-
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(inputs)
-        output = function(*inputs)
-    return output, tape.gradient(output, inputs, upstream, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-
-
 def gpu_available():
     """True if the backend computes on a GPU or another accelerator."""
     return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
+
+
+def pull_back(function, *inputs):
+    """`function(*inputs)`, one tensor, and how gradients flow back through it.
+
+    Args:
+        function: pure: it reads no variables.
+        inputs: float tensors.
+
+    Returns: (output, pull); `pull` takes the gradient of the output and gives one for each input.
+    """
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            output = function(*inputs)
+
+        def pull(upstream):
+            found = tape.gradient(output, inputs, upstream, unconnected_gradients="zero")
+            return tuple(tf.convert_to_tensor(each) for each in found)
+
+        return output, pull
+    if backend == "jax":
+        import jax
+
+        return jax.vjp(function, *inputs)
+    raise NotImplementedError(f"Gradients computed anew are written for TensorFlow and JAX, not for {backend}.")

@@ -1,5 +1,6 @@
 """Configs: frozen dataclasses of plain values, checked once, when they are made."""
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -11,8 +12,9 @@ from kzoo.errors import unknown
 class Config:
     """Base of every family's config.
 
-    Subclasses are frozen dataclasses whose fields are plain values (int, float, bool, str, tuples of those, or
-    None where the annotation says so). Types are checked here; relations between fields in `check`.
+    Subclasses are frozen dataclasses whose fields are plain values (int, float, bool, str, tuples of those, a dict for
+    a part that has settings, or None where the annotation says so). Types are checked here; relations between fields in
+    `check`.
 
     Raises: TypeError for a field of the wrong type, ValueError for an unknown field or an inconsistent value.
     """
@@ -72,7 +74,7 @@ class Config:
 
         Args:
             texts: dict of field name -> text. "none" is None, "true" and "false" are booleans, commas separate the
-                items of a tuple.
+                items of a tuple; a dict is written as JSON.
 
         Returns: dict of field name -> value, for `replace`.
         Raises: ValueError for a field that does not exist or a text that is not of its type.
@@ -96,6 +98,8 @@ class Config:
 def _coerce(value, hint):
     """JSON has no tuples, and whole floats are often written as ints."""
     options = _options(hint)
+    if isinstance(value, dict) and dict in options:  # a part without settings is its name alone
+        return value["name"] if str in options and set(value) == {"name"} else dict(value)
     if isinstance(value, list) and any(typing.get_origin(option) is tuple for option in options):
         return tuple(value)
     if type(value) is int and float in options and int not in options:
@@ -127,7 +131,15 @@ def _parse(text, hint, name):
     raise ValueError(f"{name} must be {_spell(hint)}. Received: {text!r}.")
 
 
+def _parse_dict(text):
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a dict")
+    return value
+
+
 _PARSERS = {
+    dict: _parse_dict,
     bool: lambda text: {"true": True, "false": False}[text.lower()],
     type(None): lambda text: {"none": None}[text.lower()],
     int: int,
@@ -158,4 +170,4 @@ def _spell_one(kind):
 
 
 def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
+    return list(value) if isinstance(value, tuple) else dict(value) if isinstance(value, dict) else value

@@ -8,6 +8,7 @@ from kzoo.layers.masks import Everything
 from kzoo.layers.patterns import Full
 from kzoo.layers.positions import NoPosition
 from kzoo.layers.projection import project
+from kzoo.layers.seeds import WeightDropout
 
 __all__ = ["Attention", "dot_product_attention"]
 
@@ -55,6 +56,7 @@ class Attention(keras.layers.Layer):
         self.mask = mask
         self.position = position
         self.pattern = pattern
+        pattern.check(mask, position, num_heads)
         self.scale = scale
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -109,7 +111,7 @@ class Attention(keras.layers.Layer):
             key, value = ops.cast(key, query.dtype), ops.cast(value, query.dtype)
         mixed = self.pattern.attend(
             query, key, value, positions, self.mask, self.position, scale=self.scale,
-            dropout=lambda weights: self.dropout(weights, training=training))         # (B, T, H, D)
+            dropout=WeightDropout(self.dropout, training))                            # (B, T, H, D)
         mixed = ops.reshape(mixed, (-1, ops.shape(x)[1], self.num_heads * self.head_dim))
         return project(self.output_dense, mixed), cache
 

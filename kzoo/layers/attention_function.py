@@ -8,7 +8,7 @@ from keras import ops
 MASKED_SCORE = -1e9
 
 
-def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, dropout=None):
+def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, dropout=None, value_bias=None):
     """Mix values by how well each query matches each key.
 
     Every pattern ends here, so mask and softmax are written once.
@@ -21,13 +21,14 @@ def dot_product_attention(query, key, value, mask=None, bias=None, scale=None, d
         bias: float, broadcastable to (B, H, T, S), added to the scaled scores.
         scale: factor on the scores; None means 1 / sqrt(D).
         dropout: callable on the (B, H, T, S) weights, or None.
+        value_bias: callable on the weights that gives (B, T, H, D) to be added to what is mixed, or None.
 
     Returns: tensor (B, T, H, D) in the dtype of `value`; softmax runs in float32.
     Raises: ValueError if `query` and `key` differ in head_dim, or the number of heads does not divide.
     Source: Vaswani et al. 2017, equation 1 (arXiv 1706.03762); shared key heads: Ainslie et al. 2023
         (arXiv 2305.13245).
     """
-    return _attend(query, key, value, mask, bias, scale, dropout)[0]
+    return _attend(query, key, value, mask, bias, scale, dropout, value_bias)[0]
 
 
 def attention_with_logsumexp(query, key, value, mask=None, bias=None, scale=None, dropout=None):
@@ -44,8 +45,21 @@ def attention_with_logsumexp(query, key, value, mask=None, bias=None, scale=None
     return mixed, ops.transpose(total, (0, 2, 1))
 
 
-def _attend(query, key, value, mask, bias, scale, dropout):
+def _attend(query, key, value, mask, bias, scale, dropout, value_bias=None):
     """(mixed (B, T, H, D), scores, weights), the latter two float32 (B, H, T, S); arguments as above."""
+    scores = attention_scores(query, key, mask, bias, scale)
+    # Of a single key the weight is 1; Keras warns of such a softmax as of a mistake.
+    one_key = isinstance(scores.shape[-1], int) and scores.shape[-1] == 1  # while tracing, a length may be unknown
+    weights = ops.ones_like(scores) if one_key else ops.softmax(scores, axis=-1)
+    used = ops.cast(weights, value.dtype)  # (B, H, T, S)
+    if dropout is not None:
+        used = dropout(used)
+    mixed = weigh_values(used, value)      # (B, T, H, D)
+    return mixed if value_bias is None else mixed + value_bias(used), scores, weights
+
+
+def attention_scores(query, key, mask=None, bias=None, scale=None):
+    """How well each query matches each key, before the softmax: float32 (B, H, T, S); see `dot_product_attention`."""
     heads, key_heads, width = query.shape[2], key.shape[2], query.shape[3]
     if width != key.shape[3]:
         raise ValueError("`query` and `key` must have the same head_dim (last dimension). "
@@ -58,26 +72,24 @@ def _attend(query, key, value, mask, bias, scale, dropout):
     # Plain matrix products, not einsum: they convert to the same two nodes in every format.
     query = ops.transpose(query * scale, (0, 2, 1, 3))  # (B, H, T, D)
     key = ops.transpose(key, (0, 2, 3, 1))              # (B, K, D, S)
-    value = ops.transpose(value, (0, 2, 1, 3))          # (B, K, S, D)
-    shared = heads != key_heads
-    if shared:  # the heads that share a key head stand below each other, as more queries
+    if heads != key_heads:  # the heads that share a key head stand below each other, as more queries
         query = ops.reshape(query, (-1, key_heads, heads // key_heads * length, width))
     scores = ops.cast(ops.matmul(query, key), "float32")
-    if shared:
+    if heads != key_heads:
         scores = ops.reshape(scores, (-1, heads, length, key_length))
     if bias is not None:
         scores = scores + ops.cast(bias, "float32")
-    if mask is not None:
-        scores = ops.where(mask, scores, MASKED_SCORE)
-    # Of a single key the weight is 1; Keras warns of such a softmax as of a mistake.
-    one_key = isinstance(key_length, int) and key_length == 1  # while tracing, a length may be a tensor
-    weights = ops.ones_like(scores) if one_key else ops.softmax(scores, axis=-1)
-    used = ops.cast(weights, value.dtype)  # (B, H, T, S)
-    if dropout is not None:
-        used = dropout(used)
-    if shared:
-        used = ops.reshape(used, (-1, key_heads, heads // key_heads * length, key_length))
-    mixed = ops.matmul(used, value)
-    if shared:
+    return scores if mask is None else ops.where(mask, scores, MASKED_SCORE)
+
+
+def weigh_values(weights, value):
+    """Sums of the values (B, S, K, D), weighted by (B, H, T, S): (B, T, H, D)."""
+    heads, key_heads, width = weights.shape[1], value.shape[2], value.shape[3]
+    length, key_length = ops.shape(weights)[2], ops.shape(value)[1]
+    value = ops.transpose(value, (0, 2, 1, 3))  # (B, K, S, D)
+    if heads != key_heads:
+        weights = ops.reshape(weights, (-1, key_heads, heads // key_heads * length, key_length))
+    mixed = ops.matmul(weights, value)
+    if heads != key_heads:
         mixed = ops.reshape(mixed, (-1, heads, length, width))
-    return ops.transpose(mixed, (0, 2, 1, 3)), scores, weights
+    return ops.transpose(mixed, (0, 2, 1, 3))

@@ -1,11 +1,9 @@
 """Who may see whom, as a rule on absolute positions.
 
 A rule takes the positions of queries and keys, already shaped to broadcast, and answers True where the query may
-attend to the key. Dense, blocked and cached attention all ask the same rule; padding is not its business. Its
-`sees_ahead` says whether any query may see a later key: patterns of blocks leave out what nobody sees.
+attend to the key. Dense, blocked and cached attention all ask the same rule; padding is not its business.
 """
 import dataclasses
-from typing import ClassVar
 
 import keras
 
@@ -16,7 +14,6 @@ from kzoo.layers.parts import Part
 @dataclasses.dataclass(frozen=True)
 class Everything(Part):
     """Every query may attend to every key (encoders, cross-attention)."""
-    sees_ahead: ClassVar[bool] = True
 
     def __call__(self, query_positions, key_positions):
         """None: no pair is hidden, and nobody pays for a mask that is all True."""
@@ -27,7 +24,6 @@ class Everything(Part):
 @dataclasses.dataclass(frozen=True)
 class Causal(Part):
     """A token attends to itself and to what came before it."""
-    sees_ahead: ClassVar[bool] = False
 
     def __call__(self, query_positions, key_positions):
         return key_positions <= query_positions
@@ -41,7 +37,6 @@ class Recent(Part):
     A rule alone: every pair is still compared. The pattern `SlidingWindow` saves what such a rule hides.
     """
     length: int
-    sees_ahead: ClassVar[bool] = False
 
     def __post_init__(self):
         if self.length < 1:

@@ -11,10 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.errors import unknown
 from kzoo.layers.cache import RingCache
-from kzoo.layers.parts import Part
+from kzoo.layers.parts import Part, PositionPart
 
 FREE = 2**30  # the position of a slot that holds nothing yet: later than every query
+SCALINGS = ("linear", "ntk")  # of rotary positions
 
 
 class Positions(NamedTuple):
@@ -150,25 +152,8 @@ class SinusoidalPositions(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("kzoo")
 @dataclasses.dataclass(frozen=True)
-class NoPosition(Part):
-    """Attention that is told nothing of positions; the base of those that are."""
-
-    def rotate(self, x, positions):
-        """Queries or keys (B, T, H, D) at int32 positions (B or 1, T), before they are compared and cached."""
-        return x
-
-    def shift_query(self, query):
-        """Queries (B, T, H, D) as they are compared with keys: moved by a trained vector, or, as here, as they are."""
-        return query
-
-    def score_bias(self, query, query_positions, key_positions):
-        """A float tensor that broadcasts to (B, H, T, S), added to the scaled scores; None for no bias.
-
-        Args:
-            query: (B, T, H, D), rotated and shifted but not scaled: what a bias that depends on the content is made of.
-            query_positions, key_positions: int32 (B or 1, 1, T, 1) and (B or 1, 1, 1, S).
-        """
-        return None
+class NoPosition(PositionPart, Part):
+    """Attention that is told nothing of positions; the base of those without weights that are."""
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -178,15 +163,39 @@ class Rotary(NoPosition):
 
     Pair i of D/2 turns by p * base^(-2i/D). Pairs are (i, i + D/2), the half-split form of published checkpoints.
 
-    Source: Su et al. 2021, equation 34 (arXiv 2104.09864).
+    Attributes:
+        base: of the angles.
+        scaling: how a model reads texts `factor` times as long as those it was trained on. "linear" divides positions
+            by the factor. "ntk" makes the base larger instead, base * factor^(D / (D-2)): the slowest pair turns as
+            with "linear", the fastest as ever.
+        factor: at least 1.
+
+    Source: Su et al. 2021, equation 34 (arXiv 2104.09864); linear: Chen et al. 2023, section 2.3 (arXiv 2306.15595);
+    ntk: Peng et al. 2023, section 3.1 (arXiv 2309.00071).
     """
     base: float = 10000.0
+    scaling: str | None = None
+    factor: float = 1.0
+
+    def __post_init__(self):
+        if self.scaling not in (None, *SCALINGS):
+            raise ValueError(unknown("scaling of rotary positions", self.scaling, SCALINGS))
+        if self.factor < 1 or (self.factor != 1 and self.scaling is None):
+            raise ValueError("`factor` must be at least 1, and 1 without a `scaling`. "
+                             f"Received: {self.factor} with scaling={self.scaling!r}.")
+
+    def frequencies(self, width):
+        """By how much each of the D/2 pairs turns from one position to the next: float64 (D/2,)."""
+        exponents = -np.arange(0, width, 2) / width
+        if self.scaling == "ntk":  # a single pair turns at the same speed for every base
+            return (self.base * self.factor ** (width / max(1, width - 2))) ** exponents
+        return self.base ** exponents / (self.factor if self.scaling else 1.0)
 
     def rotate(self, x, positions):
         width = x.shape[-1]
         if width % 2:
             raise ValueError(f"Rotary positions need an even head_dim. Received: {width}.")
-        frequencies = (self.base ** (-np.arange(0, width, 2) / width)).astype("float32")          # (D/2,)
+        frequencies = self.frequencies(width).astype("float32")                                   # (D/2,)
         angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies                # (B, T, D/2)
         cosine = ops.expand_dims(ops.cast(ops.cos(angles), x.dtype), 2)                           # (B, T, 1, D/2)
         sine = ops.expand_dims(ops.cast(ops.sin(angles), x.dtype), 2)

@@ -3,6 +3,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.layers.parts import PositionPart
+
 
 def relative_buckets(num_buckets, max_distance, bidirectional):
     """The bucket of every distance from -max_distance to max_distance; what is further away shares those of the ends.
@@ -45,7 +47,7 @@ def least_max_distance(num_buckets, bidirectional):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class RelativePositionBias(keras.layers.Layer):
+class RelativePositionBias(PositionPart, keras.layers.Layer):
     """The position part of attention whose bias is a trained number for each head and bucket of distances.
 
     It owns its table; layers that are handed the same object share it.
@@ -77,14 +79,6 @@ class RelativePositionBias(keras.layers.Layer):
     def build(self, input_shape=None):
         self.embeddings = self.add_weight(
             name="embeddings", shape=(self.num_buckets, self.num_heads), initializer=self.initializer)
-
-    def rotate(self, x, positions):
-        """Queries and keys are compared as they are."""
-        return x
-
-    def shift_query(self, query):
-        """Nor are queries moved."""
-        return query
 
     def score_bias(self, query, query_positions, key_positions):
         """(B or 1, H, T, S), for int32 positions (B or 1, 1, T, 1) and (B or 1, 1, 1, S)."""

@@ -138,11 +138,12 @@ class ReversibleStack(keras.layers.Layer):
                 up_first, up_second = ops.split(upstream, 2, axis=-1)
                 found = []
                 for i, (for_attention, for_feed) in reversed(list(enumerate(parts))):
-                    added, (by_first, *by_feed) = pull_back(
-                        lambda x, *weights, i=i: feed(i, x, weights), (first, *for_feed), up_second)
+                    added, pull = pull_back(lambda x, *weights, i=i: feed(i, x, weights), first, *for_feed)
+                    by_first, *by_feed = pull(up_second)
                     second, up_first = second - added, up_first + by_first
-                    added, (by_second, *by_attention) = pull_back(
-                        lambda x, *weights, i=i: attend(i, x, weights, memos[i])[0], (second, *for_attention), up_first)
+                    added, pull = pull_back(
+                        lambda x, *weights, i=i: attend(i, x, weights, memos[i])[0], second, *for_attention)
+                    by_second, *by_attention = pull(up_first)
                     first, up_second = first - added, up_second + by_second
                     found = [*by_attention, *by_feed, *found]
                 return (ops.concatenate([up_first, up_second], axis=-1), *found)

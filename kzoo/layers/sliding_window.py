@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.attention_function import dot_product_attention
-from kzoo.layers.parts import Part
-from kzoo.layers.patterns import Full
+from kzoo.layers.folding import sees_ahead
+from kzoo.layers.patterns import Pattern, column, row, value_bias
 
 
 class SharedKeys(NamedTuple):
@@ -25,7 +25,7 @@ class SharedKeys(NamedTuple):
 
 @keras.saving.register_keras_serializable("kzoo")
 @dataclasses.dataclass(frozen=True)
-class SlidingWindow(Part):
+class SlidingWindow(Pattern):
     """A query is compared with the keys near it: |q - k| < window_size, or with dilation r those among
     |q - k| < window_size * r whose distance r divides. With a causal rule that leaves the `window_size` last ones.
 
@@ -55,6 +55,11 @@ class SlidingWindow(Part):
         """The distance of the furthest key: how many earlier tokens a cache must hold."""
         return (self.window_size - 1) * self.dilation
 
+    def visible(self, query_positions, key_positions, num_heads):
+        distance = ops.abs(query_positions - key_positions)
+        near = distance <= self.reach
+        return near & (distance % self.dilation == 0) if self.dilation > 1 else near
+
     def attend(self, query, key, value, positions, mask, position, shared=None, **options):
         """Attention of (B, T, H, D) queries over (B, S, K, D) keys and values; see `Full.attend`.
 
@@ -65,12 +70,12 @@ class SlidingWindow(Part):
         Returns: (B, T, H, D).
         """
         if positions.query is not positions.key:
-            return Full().attend(query, key, value, positions, _Near(self, mask), position, **options)
+            return super().attend(query, key, value, positions, mask, position, **options)
         length, r = ops.shape(query)[1], self.dilation
-        row = ops.cast(ops.zeros_like(query[:, :, 0, 0]), "int32")                       # (B, T)
-        at = row + positions.key
+        none = ops.cast(ops.zeros_like(query[:, :, 0, 0]), "int32")                      # (B, T)
+        at = none + positions.key
         # Numbers, because not every format can pad and slice truth values.
-        real = row + 1 if positions.padding_mask is None else ops.cast(positions.padding_mask, "int32")
+        real = none + 1 if positions.padding_mask is None else ops.cast(positions.padding_mask, "int32")
         query, key, value, at, real = (_split_phases(x, r) for x in (query, key, value, at, real))
         if shared is not None:
             shared = SharedKeys(*(ops.repeat(x, r, axis=0) for x in shared))
@@ -80,7 +85,7 @@ class SlidingWindow(Part):
     def _attend_in_blocks(self, query, key, value, at, real, mask, position, shared, options):
         """Without dilation; `at` are positions, `real` is 1 for tokens and 0 for padding; int32 (B, T)."""
         length = ops.shape(query)[1]
-        size, before, after = self._blocks(length, getattr(mask, "sees_ahead", True))
+        size, before, after = self._blocks(length, sees_ahead(mask))
         count = -(-length // size)                                                       # N
 
         def queries(x):  # (B, T, ...) -> (B * N, W, ...)
@@ -89,10 +94,10 @@ class SlidingWindow(Part):
         def keys(x):     # (B, T, ...) -> (B * N, S, ...), S = (before + 1 + after) * W
             return _windows(x, size, count, before, after)
 
-        query, query_at, key_at = queries(query), _column(queries(at)), _row(keys(at))
+        query, query_at, key_at = queries(query), column(queries(at)), row(keys(at))
         key, value = keys(key), keys(value)
         offset = np.arange((before + 1 + after) * size) - before * size - np.arange(size)[:, None]
-        visible = (_row(keys(real)) > 0) & (abs(offset) < self.window_size)[None, None]        # (B * N, 1, W, S)
+        visible = (row(keys(real)) > 0) & (abs(offset) < self.window_size)[None, None]        # (B * N, 1, W, S)
         allowed = mask(query_at, key_at)
         visible = visible if allowed is None else visible & allowed
         bias = position.score_bias(query, query_at, key_at)
@@ -101,35 +106,21 @@ class SlidingWindow(Part):
             key, value = (ops.concatenate(pair, axis=1) for pair in ((key, ours[0]), (value, ours[1])))
             # Each query sees what all see; `zeros` spread it over the block.
             zeros = np.zeros((1, 1, size, 1), bool)
-            visible = ops.concatenate([visible, ops.logical_or(_row(ours[2]), zeros)], axis=-1)
+            visible = ops.concatenate([visible, ops.logical_or(row(ours[2]), zeros)], axis=-1)
             if bias is not None:
                 bias = ops.pad(bias, ((0, 0), (0, 0), (0, 0), (0, ours[2].shape[1])))
-        mixed = dot_product_attention(query, key, value, mask=visible, bias=bias, **options)
+        mixed = dot_product_attention(query, key, value, mask=visible, bias=bias,
+                                      value_bias=value_bias(position, query_at, key_at), **options)
         return ops.reshape(mixed, (-1, count * size, *mixed.shape[2:]))[:, :length]
 
-    def _blocks(self, length, sees_ahead):
+    def _blocks(self, length, ahead):
         """(W, blocks of keys before a block of queries, blocks after it); one block if that holds no more."""
         size = self.block_size or max(self.window_size - 1, 1)
         before = -(-(self.window_size - 1) // size)
-        after = before if sees_ahead else 0
+        after = before if ahead else 0
         if isinstance(length, int) and length <= (before + 1 + after) * size:
             return length, 0, 0
         return size, before, after
-
-
-class _Near:
-    """The window and another rule, as one."""
-
-    def __init__(self, pattern, mask):
-        self.pattern, self.mask = pattern, mask
-
-    def __call__(self, query_positions, key_positions):
-        distance = ops.abs(query_positions - key_positions)
-        near = distance <= self.pattern.reach
-        if self.pattern.dilation > 1:
-            near = near & (distance % self.pattern.dilation == 0)
-        allowed = self.mask(query_positions, key_positions)
-        return near if allowed is None else near & allowed
 
 
 def _windows(x, size, count, before, after):
@@ -164,11 +155,3 @@ def _join_phases(x, r):
     count, rest = ops.shape(x)[1], x.shape[2:]
     x = ops.transpose(ops.reshape(x, (-1, r, count, *rest)), (0, 2, 1, *range(3, 3 + len(rest))))
     return ops.reshape(x, (-1, count * r, *rest))
-
-
-def _column(x):
-    return ops.expand_dims(ops.expand_dims(x, 1), 3)
-
-
-def _row(x):
-    return ops.expand_dims(ops.expand_dims(x, 1), 1)

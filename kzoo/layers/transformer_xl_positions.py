@@ -5,6 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.layers.parts import PositionPart
 from kzoo.layers.positions import SinusoidalPositions
 from kzoo.layers.projection import project
 
@@ -57,7 +58,7 @@ class QueryBiases(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class TransformerXLPositions(keras.layers.Layer):
+class TransformerXLPositions(PositionPart, keras.layers.Layer):
     """The position part of attention whose scores are ((q + u) . k + (q + v) . (W s(t))) / sqrt(D).
 
     t is the distance from query back to key and s(t) a sine wave of it, so that what is learned for one segment holds
@@ -97,10 +98,6 @@ class TransformerXLPositions(keras.layers.Layer):
         if not self.biases.built:
             self.biases.build(None)
         self.projection.build((None, self.hidden_dim))
-
-    def rotate(self, x, positions):
-        """Queries and keys are not turned."""
-        return x
 
     def shift_query(self, query):
         """q + u, what is compared with the keys."""

@@ -3,6 +3,7 @@ import keras
 from keras import ops
 
 from kzoo.layers.cache import GrowingCache, StaticCache
+from kzoo.layers.part_names import EXACT, part_name
 
 
 class Backbone(keras.Model):
@@ -102,3 +103,10 @@ def check_length(token_ids, longest, name="token_ids"):
     length = token_ids.shape[1]
     if isinstance(length, int) and length > longest:
         raise ValueError(f"`{name}` has {length} tokens a row; `max_sequence_length` is {longest}.")
+
+
+def refuse_pattern(model_type, config):
+    """Raise ValueError for a pattern that Hugging Face's class would not compute."""
+    if part_name(config.pattern) not in EXACT:
+        raise ValueError(f"Hugging Face's {model_type!r} has no room for `pattern`={config.pattern!r}; keep it in the "
+                         "kzoo format.")

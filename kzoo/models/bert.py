@@ -11,6 +11,7 @@ from kzoo.config import Config
 from kzoo.hugging_face import Layout
 from kzoo.layers import (
     Attention,
+    Everything,
     FeedForward,
     LayerNormalization,
     LearnedPositions,
@@ -19,7 +20,9 @@ from kzoo.layers import (
     locate,
 )
 from kzoo.layers.feed_forward import get_activation
-from kzoo.models.base import Backbone, check_length
+from kzoo.layers.part_names import check_pair, make_pattern
+from kzoo.layers.recomputing import recompute
+from kzoo.models.base import Backbone, check_length, refuse_pattern
 from kzoo.registry import Family, Preset, register
 from kzoo.weight_table import Ignore, Linear, Norm, Tensor, Tied
 
@@ -47,6 +50,10 @@ class BertConfig(Config):
         use_pooler: the pretrained model ends in a dense layer on the first token, which feature extraction keeps.
         classifier_activation: of that layer in text classification.
         initializer_range: standard deviation of fresh weights, before what is beyond twice that is drawn again.
+        pattern: which pairs of tokens attention looks at: "full", "blockwise" (the same in less memory), or with
+            settings {"name": "block_sparse", "block_size": 64}, and so on; see docs/patterns.md.
+        gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
+        loss_chunk_size: tokens whose logits the loss of a masked LM looks at at a time; None means all.
     """
     vocabulary_size: int = 30522
     num_layers: int = 12
@@ -64,6 +71,9 @@ class BertConfig(Config):
     use_pooler: bool = True
     classifier_activation: str = "tanh"
     initializer_range: float = 0.02
+    pattern: str | dict = "full"
+    gradient_checkpointing: bool = False
+    loss_chunk_size: int | None = None
 
     def check(self):
         for field in ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim",
@@ -80,6 +90,9 @@ class BertConfig(Config):
         self.require(self.initializer_range > 0, "initializer_range", "must be above 0")
         get_activation(self.activation)
         get_activation(self.classifier_activation)
+        self.require(self.loss_chunk_size is None or self.loss_chunk_size >= 1, "loss_chunk_size",
+                     "must be at least 1, or None for all tokens at once")
+        check_pair(self.pattern, "learned", Everything(), self.num_heads)
 
     def stored_axes(self):
         return {"vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim,
@@ -134,6 +147,7 @@ class BertBackbone(Backbone):
     def make_attention(self, i, kind=Attention, **parts):
         """The attention layer of block i; a family on this backbone may have another kind, or other parts."""
         config = self.config
+        parts = {"pattern": make_pattern(config.pattern, i), **parts}
         return kind(config.num_heads, config.hidden_dim // config.num_heads, config.hidden_dim,
                     dropout=config.attention_dropout, kernel_initializer=self._normal(),
                     output_initializer=self._normal(), name="attention", dtype=self.dtype_policy, **parts)
@@ -165,7 +179,10 @@ class BertBackbone(Backbone):
             x = x + self.segment_embedding(np.zeros((1, 1), "int32") if segment_ids is None else segment_ids)
         x = self.dropout(self.embedding_norm(x), training=training)
         for block in self.blocks:
-            x, _ = block(x, positions, training=training)
+            if self.config.gradient_checkpointing and training:
+                x = recompute(block, x, positions, training)
+            else:
+                x, _ = block(x, positions, training=training)
         return x, None
 
 
@@ -321,6 +338,7 @@ def read_roberta(ours, theirs, tensors):
 
 
 def _write_bert(theirs, config):
+    refuse_pattern("bert", config)
     if not config.num_segments:
         raise ValueError("Hugging Face's 'bert' and 'roberta' have no room for `num_segments`=0; keep it in the kzoo "
                          "format.")
@@ -333,6 +351,7 @@ def write_roberta(theirs, config):
 
 
 def _write_distilbert(theirs, config):
+    refuse_pattern("distilbert", config)
     if config.classifier_dropout is None:
         theirs["seq_classif_dropout"] = config.dropout
 

@@ -8,29 +8,24 @@ import math
 import keras
 
 from kzoo.config import Config
-from kzoo.errors import unknown
 from kzoo.hugging_face import Layout
 from kzoo.layers import (
-    ALiBi,
     Attention,
     Causal,
     FeedForward,
     LayerNormalization,
     LearnedPositions,
-    NoPosition,
-    Rotary,
     SinusoidalPositions,
     TokenEmbedding,
     TransformerBlock,
     locate,
 )
 from kzoo.layers.feed_forward import get_activation
-from kzoo.models.base import Backbone, check_length
+from kzoo.layers.part_names import SHARED, check_pair, make_pattern, make_position, part_name
+from kzoo.layers.recomputing import recompute
+from kzoo.models.base import Backbone, check_length, refuse_pattern
 from kzoo.registry import Family, Preset, register
 from kzoo.weight_table import Conv1D, Ignore, Norm, Split, Tensor, Tied
-
-# What each kind of position adds to the embeddings (a layer or nothing) and hands to attention.
-POSITIONS = ("learned", "sinusoidal", "rotary", "alibi")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +44,15 @@ class GPT2Config(Config):
         activation: inside the feed-forward.
         layer_norm_epsilon: added to the variance.
         use_bias: False leaves out the offsets of projections and norms, as nanoGPT does.
-        position: "learned" (GPT-2's), "sinusoidal", "rotary" or "alibi".
+        position: "learned" (GPT-2's), "sinusoidal", "none", "rotary", "alibi", "relative" or "shaw"; with settings a
+            dict, such as {"name": "rotary", "scaling": "ntk", "factor": 4.0}. See `kzoo.layers.part_names`.
+        pattern: which pairs of tokens attention looks at: "full", "blockwise" (the same in less memory), or with
+            settings {"name": "block_local", "block_size": 64}, and so on; see docs/patterns.md.
         scale_scores: divide the scores by sqrt(head_dim).
         scale_scores_by_layer: divide them by the number of the layer, from 1, as well.
         initializer_range: standard deviation of fresh weights.
+        gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
+        loss_chunk_size: tokens whose logits the loss looks at at a time; None means all.
     """
     vocabulary_size: int = 50257
     num_layers: int = 12
@@ -65,10 +65,13 @@ class GPT2Config(Config):
     activation: str = "gelu_tanh"
     layer_norm_epsilon: float = 1e-5
     use_bias: bool = True
-    position: str = "learned"
+    position: str | dict = "learned"
+    pattern: str | dict = "full"
     scale_scores: bool = True
     scale_scores_by_layer: bool = False
     initializer_range: float = 0.02
+    gradient_checkpointing: bool = False
+    loss_chunk_size: int | None = None
 
     def check(self):
         for field in ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "max_sequence_length"):
@@ -84,12 +87,13 @@ class GPT2Config(Config):
         self.require(self.layer_norm_epsilon > 0, "layer_norm_epsilon", "must be above 0")
         self.require(self.initializer_range > 0, "initializer_range", "must be above 0")
         get_activation(self.activation)
-        if self.position not in POSITIONS:
-            raise ValueError(unknown("position", self.position, POSITIONS))
-        width = self.hidden_dim // self.num_heads
-        self.require(self.position != "rotary" or width % 2 == 0, "position",
+        self.require(self.loss_chunk_size is None or self.loss_chunk_size >= 1, "loss_chunk_size",
+                     "must be at least 1, or None for all tokens at once")
+        check_pair(self.pattern, self.position, Causal(), self.num_heads)
+        width, position = self.hidden_dim // self.num_heads, part_name(self.position)
+        self.require(position != "rotary" or width % 2 == 0, "position",
                      f"needs an even head_dim, which here is {width}")
-        self.require(self.position != "sinusoidal" or self.hidden_dim % 2 == 0, "position",
+        self.require(position != "sinusoidal" or self.hidden_dim % 2 == 0, "position",
                      f"needs an even `hidden_dim` ({self.hidden_dim})")
 
     def stored_axes(self):
@@ -126,15 +130,21 @@ class GPT2Backbone(Backbone):
         elif config.position == "sinusoidal":
             self.position_embedding = SinusoidalPositions(config.hidden_dim, name="position_embedding", dtype=dtype)
         self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
-        position = {"rotary": Rotary(), "alibi": ALiBi()}.get(config.position, NoPosition())
         heads, width = config.num_heads, config.hidden_dim // config.num_heads
+
+        def position(layer):
+            return make_position(config.position, heads, width, bidirectional=False,
+                                 scale=_score_scale(config, layer, width), initializer=normal.clone(), dtype=dtype)
+
+        self.shared_position = position(0) if part_name(config.position) in SHARED else None
 
         def norm(name):
             return LayerNormalization(config.layer_norm_epsilon, config.use_bias, name=name, dtype=dtype)
 
         self.blocks = [
             TransformerBlock(
-                Attention(heads, width, config.hidden_dim, config.num_key_value_heads, mask=Causal(), position=position,
+                Attention(heads, width, config.hidden_dim, config.num_key_value_heads, mask=Causal(),
+                          position=self.shared_position or position(i), pattern=make_pattern(config.pattern, i),
                           scale=_score_scale(config, i, width), dropout=config.dropout, use_bias=config.use_bias,
                           kernel_initializer=normal.clone(), output_initializer=residual.clone(), name="attention",
                           dtype=dtype),
@@ -151,6 +161,8 @@ class GPT2Backbone(Backbone):
         self.token_embedding.build(None)
         if self.position_embedding is not None:
             self.position_embedding.build(None)
+        if self.shared_position is not None:  # before the blocks, so that its path names none of them
+            self.shared_position.build()
         for block in self.blocks:
             block.build(shape)
         self.final_norm.build(shape)
@@ -164,6 +176,10 @@ class GPT2Backbone(Backbone):
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions.token)
         x = self.dropout(x, training=training)
+        if self.config.gradient_checkpointing and training and cache is None:
+            for block in self.blocks:
+                x = recompute(block, x, positions, training)
+            return self.final_norm(x), None
         new_cache = []
         for i, block in enumerate(self.blocks):
             x, layer_cache = block(x, positions, cache and cache[i], training=training)
@@ -224,6 +240,11 @@ GPT2_FIELDS = (
     ("initializer_range", "initializer_range"),
 )
 
+
+def _write_gpt2(theirs, config):
+    refuse_pattern("gpt2", config)
+
+
 register(Family(
     name="gpt2",
     config=GPT2Config,
@@ -242,5 +263,6 @@ register(Family(
                                "relu": "relu", "silu": "silu", "swish": "silu", "tanh": "tanh"}},
         fixed={"position": "learned", "num_key_value_heads": None},
         extra={"attn_pdrop": "dropout", "embd_pdrop": "dropout", "n_ctx": "max_sequence_length"},
+        write=_write_gpt2,
     ),),
 ))

@@ -5,11 +5,11 @@ from keras import ops
 from kzoo.layers.projection import project
 from kzoo.tasks.generate import generate
 from kzoo.tasks.live_decoder import LiveDecoder, MemoryDecoder
-from kzoo.tasks.task import Task
+from kzoo.tasks.token_task import TokenTask
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class CausalLM(Task):
+class CausalLM(TokenTask):
     """Logits of the next token at every position; an ordinary `keras.Model`, with `generate`.
 
     Inputs: dict with `token_ids` (B, T) int32, optionally `padding_mask` (B, T) bool.

@@ -5,11 +5,11 @@ from keras import ops
 from kzoo.layers import LayerNormalization
 from kzoo.layers.feed_forward import get_activation
 from kzoo.layers.projection import project
-from kzoo.tasks.task import Task
+from kzoo.tasks.token_task import TokenTask
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class MaskedLM(Task):
+class MaskedLM(TokenTask):
     """Logits of the token at every position: norm(activation(h W)) times the embedding's transpose, plus an offset; or
     from the backbone's own output layer, where it has one.
 
@@ -41,11 +41,17 @@ class MaskedLM(Task):
         self.mask_norm.build((None, None, self.config.hidden_dim))
         self.mask_bias = self.add_weight(name="mask_bias", shape=(self.config.vocabulary_size,), initializer="zeros")
 
+    def features(self, hidden_states):
+        return self.mask_norm(self._activate(project(self.mask_transform, hidden_states)))  # (B, T, E)
+
+    @property
+    def offset(self):
+        return ops.cast(self.mask_bias, "float32")
+
     def head(self, hidden_states, inputs, training=None):
         if self.output_layer is not None:
             return ops.cast(project(self.output_layer, hidden_states), "float32")
-        x = self.mask_norm(self._activate(project(self.mask_transform, hidden_states)))  # (B, T, E)
-        return self.backbone.token_embedding.logits(x) + ops.cast(self.mask_bias, "float32")
+        return self.backbone.token_embedding.logits(self.features(hidden_states)) + self.offset
 
     def compute_output_shape(self, input_shape):
         return (*input_shape["token_ids"], self.config.vocabulary_size)

@@ -2,6 +2,8 @@
 import keras
 from keras import ops
 
+from kzoo.layers.chunked_loss import TokenLosses
+
 
 @keras.saving.register_keras_serializable("kzoo")
 class TokenCrossEntropy(keras.losses.Loss):
@@ -12,8 +14,12 @@ class TokenCrossEntropy(keras.losses.Loss):
     Args:
         label_smoothing: e, 0 to 1.
 
+    In the place of logits it takes `TokenLosses`, for models that compute them a few tokens at a time.
+
     Source: smoothing: Szegedy et al. 2016, section 7 (arXiv 1512.00567).
     """
+
+    takes_token_losses = True
 
     def __init__(self, label_smoothing=0.0, name="token_cross_entropy", **kwargs):
         super().__init__(name=name, **kwargs)
@@ -21,6 +27,8 @@ class TokenCrossEntropy(keras.losses.Loss):
 
     def call(self, targets, logits):
         """int (B, ...) and (B, ..., V) -> (B, ...)."""
+        if isinstance(logits, TokenLosses):
+            return logits.right + self.label_smoothing * logits.spread
         logits = ops.cast(logits, "float32")
         right = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
         if not self.label_smoothing:

@@ -138,9 +138,9 @@ def test_rows_are_sorted_and_fetched_back_with_their_gradients():
 
     def there_and_back(x, upstream, order):
         inverse = ops.cast(ops.argsort(order, axis=-1), "int32")
-        rows, (by_rows,) = pull_back(lambda x: sort_rows(x, order, inverse), (x,), upstream)
-        again, (by_again,) = pull_back(lambda rows: unsort_rows(rows, order, inverse), (rows,), upstream)
-        return rows, by_rows, again, by_again
+        rows, pull_rows = pull_back(lambda x: sort_rows(x, order, inverse), x)
+        again, pull_again = pull_back(lambda rows: unsort_rows(rows, order, inverse), rows)
+        return rows, *pull_rows(upstream), again, *pull_again(upstream)
 
     rows, by_rows, again, by_again = computed(there_and_back, x, upstream, order)
     expected, summed = np.zeros_like(upstream), np.zeros_like(x)

@@ -19,17 +19,10 @@ def test_causal_sees_itself_and_the_past():
     np.testing.assert_array_equal(ops.convert_to_numpy(Causal()(ops.array(QUERY), ops.array(KEY))), expected)
 
 
-def test_rules_say_whether_they_see_ahead():
-    """What patterns of blocks ask is what the rule answers."""
-    assert Everything().sees_ahead
-    assert Causal().sees_ahead == np.any(Causal()(QUERY, KEY) & (KEY > QUERY)) == False  # noqa: E712
-
-
 @pytest.mark.parametrize("length", [1, 3, 100])
 def test_recent_counts_the_token_itself(length):
     expected = [[0 <= t - s < length for s in range(S)] for t in range(S - T, S)]
     np.testing.assert_array_equal(Recent(length)(QUERY, KEY), expected)
-    assert not Recent(length).sees_ahead
     if length == 3:
         assert not np.array_equal(Recent(length + 1)(QUERY, KEY), expected)
     if length == 100:

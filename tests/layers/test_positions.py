@@ -117,6 +117,45 @@ def test_rotary_keeps_lengths_and_position_zero():
     np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.linalg.norm(x, axis=-1), rtol=1e-5)
 
 
+def scores_by_distance(rotary, distances):
+    """How two vectors match at each distance."""
+    vector = np.ones((1, len(distances), 1, 8), "float32")
+    first = array(rotary.rotate(vector[:, :1], np.array([[0]], "int32")))
+    return (array(rotary.rotate(vector, np.array([distances], "float32"))) * first).sum(axis=(0, 2, 3))
+
+
+def test_rotary_reads_a_longer_text_as_one_that_it_knows():
+    """Linear scaling squeezes distances into those of training; "ntk" does so for the slowest pair alone."""
+    near, far = np.arange(16.0), 4 * np.arange(16.0)
+    plain, linear = Rotary(), Rotary(scaling="linear", factor=4.0)
+    np.testing.assert_allclose(scores_by_distance(linear, far), scores_by_distance(plain, near), atol=1e-4)
+    assert np.abs(scores_by_distance(plain, far) - scores_by_distance(plain, near)).max() > 0.5
+    ntk, known = Rotary(scaling="ntk", factor=4.0).frequencies(8), plain.frequencies(8)
+    assert ntk[0] == known[0] and ntk[-1] == pytest.approx(known[-1] / 4)
+    assert (ntk[1:] < known[1:]).all() and (ntk[1:-1] > known[1:-1] / 4).all()
+    np.testing.assert_array_equal(linear.frequencies(8), known / 4)
+    np.testing.assert_array_equal(Rotary(scaling="ntk").frequencies(8), known)  # a factor of 1 changes nothing
+    np.testing.assert_array_equal(Rotary(scaling="ntk", factor=3.0).frequencies(2), plain.frequencies(2))
+
+
+@pytest.mark.parametrize("rotary", [Rotary(), Rotary(scaling="linear", factor=2.5), Rotary(scaling="ntk", factor=2.5)])
+def test_scaled_rotary_scores_depend_on_the_distance_alone(rotary):
+    x = rng.normal(size=(1, T, H, D)).astype("float32")
+    at = np.array([[0, 3, 4, 9, 11]], "int32")
+    here, there = ([array(rotary.rotate(x, at + shift))] for shift in (0, 200))
+    np.testing.assert_allclose(*(np.einsum("bthd,bshd->bhts", each[0], each[0]) for each in (here, there)), atol=1e-3)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"scaling": "ntc", "factor": 2.0}, "Unknown scaling of rotary positions 'ntc'. Did you mean 'ntk'"),
+    ({"factor": 2.0}, "`factor` must be at least 1, and 1 without a `scaling`. Received: 2.0 with scaling=None"),
+    ({"scaling": "ntk", "factor": 0.5}, "`factor` must be at least 1.*Received: 0.5"),
+])
+def test_scalings_that_do_not_fit_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        Rotary(**settings)
+
+
 def test_rotary_of_odd_width_is_refused():
     with pytest.raises(ValueError, match="even head_dim. Received: 5"):
         Rotary().rotate(np.zeros((1, 1, 1, 5), "float32"), np.zeros((1, 1), "int32"))

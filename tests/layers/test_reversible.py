@@ -76,7 +76,8 @@ def in_training(made):
             with keras.StatelessScope(state_mapping=[*zip(made.trainable_variables, values, strict=True), *state]):
                 return made(ops.convert_to_tensor(x), POSITIONS, training=True)
 
-        return pull_back(output, values, ops.convert_to_tensor(upstream))
+        result, pull = pull_back(output, *values)
+        return result, pull(ops.convert_to_tensor(upstream))
 
     compiled = compile_function(made, pulled)
 

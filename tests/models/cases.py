@@ -18,20 +18,23 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
         "plain": ("fill-mask", {}),
         "three-segments": ("text-classification", {"num_segments": 3, "activation": "relu",
                                                    "classifier_activation": "relu"}),
-        "offset": ("token-classification", {"num_segments": 1, "position_offset": 3, "layer_norm_epsilon": 0.03}),
-        "no-segments": ("question-answering", {"num_segments": 0, "use_pooler": False}),
-        "pooled": ("feature-extraction", {"activation": "gelu_tanh"}),
+        "offset": ("token-classification", {"num_segments": 1, "position_offset": 3, "layer_norm_epsilon": 0.03,
+                                            "pattern": {"name": "block_sparse", "block_size": 3}}),
+        "no-segments": ("question-answering", {"num_segments": 0, "use_pooler": False, "loss_chunk_size": 5,
+                                               "pattern": {"name": "hierarchical", "segment_size": 4}}),
+        "pooled": ("feature-extraction", {"activation": "gelu_tanh", "gradient_checkpointing": True}),
     },
     "gpt2": {
         "learned": ("text-generation", {}),
         "sinusoidal": ("text-generation", {
             "position": "sinusoidal", "num_key_value_heads": 2, "activation": "relu", "scale_scores_by_layer": True,
-            "layer_norm_epsilon": 0.03}),
+            "layer_norm_epsilon": 0.03, "pattern": {"name": "strided", "stride": 4}, "loss_chunk_size": 5}),
         "rotary": ("text-generation", {
             "position": "rotary", "num_key_value_heads": 1, "activation": "silu", "use_bias": False,
-            "scale_scores": False}),
+            "scale_scores": False, "pattern": {"name": "blockwise", "block_size": 4}}),
         "alibi": ("text-generation", {
-            "position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None}),
+            "position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None,
+            "pattern": {"name": "block_local", "block_size": 4}, "gradient_checkpointing": True}),
     },
     "longformer": {  # its other heads are BERT's; fixtures/longformer has them all
         "chosen": ("fill-mask", {"window_size": 3, "max_global_tokens": 4, "position_offset": 3, "num_segments": 3}),

@@ -1,0 +1,59 @@
+"""Recomputed activations give the gradients of those that are kept, with the same weights and features dropped."""
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kzoo.layers import Attention, Blockwise, Causal, FeedForward, Full, LayerNormalization, TransformerBlock, locate
+from kzoo.layers.recomputing import recompute
+
+B, T, E, H = 2, 7, 12, 3
+x = np.random.default_rng(0).normal(size=(B, T, E)).astype("float32")
+PADDING = np.array([[0, 0] + [1] * 5, [1] * 7], bool)
+
+
+def block_of(pattern):
+    block = TransformerBlock(Attention(H, E // H, E, mask=Causal(), pattern=pattern, dropout=0.4),
+                             FeedForward(17, E, dropout=0.3), LayerNormalization(1e-5), LayerNormalization(1e-5),
+                             dropout=0.5)
+    block.build((B, T, E))
+    draw = np.random.default_rng(1)
+    for weight in block.trainable_weights:
+        weight.assign(draw.normal(0, 0.4, weight.shape))
+    return block
+
+
+@pytest.mark.parametrize("pattern", [Full(), Blockwise(4)], ids=["full", "blockwise"])
+def test_gradients_are_those_of_what_is_kept(pattern, gradients):
+    block = block_of(pattern)
+    states = block.non_trainable_variables
+    before = [ops.convert_to_numpy(state) for state in states]
+    assert len(states) == 3
+
+    def with_draws(run, moved=0):
+        for state, value in zip(states, before, strict=True):
+            state.assign(value + np.array([0, moved], value.dtype))
+        return gradients(block, lambda: ops.sum(run() ** 2 * PADDING[..., None]))
+
+    def kept():
+        return block(x, locate(np.zeros((B, T), "int32"), PADDING), training=True)[0]
+
+    def recomputed():
+        return recompute(block, ops.convert_to_tensor(x), locate(np.zeros((B, T), "int32"), PADDING), training=True)
+
+    expected, found, others = with_draws(kept), with_draws(recomputed), with_draws(recomputed, moved=1)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * max(1, np.abs(other).max()))
+    assert max(np.abs(one - other).max() for one, other in zip(found, others, strict=True)) > 0.1
+
+
+def test_generators_are_as_far_on_as_without():
+    states = []
+    for run in (lambda block, places: block(x, places, training=True)[0],
+                lambda block, places: recompute(block, ops.convert_to_tensor(x), places, training=True)):
+        keras.utils.set_random_seed(0)
+        block = block_of(Full())
+        first, second = (ops.convert_to_numpy(run(block, locate(np.zeros((B, T), "int32")))) for _ in range(2))
+        assert np.abs(first - second).max() > 0.1
+        states.append([first, second])
+    np.testing.assert_allclose(*states, atol=1e-5)
