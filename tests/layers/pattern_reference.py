@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.backend import compile_function
-from kzoo.layers import ALiBi, Causal, Everything, NoPosition, SlidingWindow, locate
+from kzoo.layers import ALiBi, Causal, Everything, NoPosition, Recent, locate
 from kzoo.layers.attention_function import weigh_values
 from kzoo.layers.positions import alibi_slopes
 
@@ -19,7 +19,7 @@ LEFT, RIGHT = np.ones((2, B, T), bool)
 LEFT[0, :6] = RIGHT[0, -6:] = RIGHT[1, -1:] = False
 # Together: every side of padding, every mask, with and without a bias.
 CASES = {"causal": (Causal(), ALiBi(), LEFT), "both-ways": (Everything(), NoPosition(), RIGHT),
-         "window": (SlidingWindow(9), NoPosition(), None)}
+         "window": (Recent(9), NoPosition(), None)}
 
 
 def attend(pattern, case, inputs=(query, key, value)):
