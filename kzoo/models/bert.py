@@ -28,8 +28,8 @@ from kzoo.weight_table import Ignore, Linear, Norm, Tensor, Tied
 
 
 @dataclasses.dataclass(frozen=True)
-class BertConfig(Config):
-    """Sizes and switches of a BERT.
+class EncoderConfig(Config):
+    """Sizes and switches of BERT and the families on its backbone.
 
     Attributes:
         vocabulary_size: V.
@@ -50,8 +50,6 @@ class BertConfig(Config):
         use_pooler: the pretrained model ends in a dense layer on the first token, which feature extraction keeps.
         classifier_activation: of that layer in text classification.
         initializer_range: standard deviation of fresh weights, before what is beyond twice that is drawn again.
-        pattern: which pairs of tokens attention looks at: "full", "blockwise" (the same in less memory), or with
-            settings {"name": "block_sparse", "block_size": 64}, and so on; see docs/patterns.md.
         gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
         loss_chunk_size: tokens whose logits the loss of a masked LM looks at at a time; None means all.
     """
@@ -71,7 +69,6 @@ class BertConfig(Config):
     use_pooler: bool = True
     classifier_activation: str = "tanh"
     initializer_range: float = 0.02
-    pattern: str | dict = "full"
     gradient_checkpointing: bool = False
     loss_chunk_size: int | None = None
 
@@ -92,12 +89,26 @@ class BertConfig(Config):
         get_activation(self.classifier_activation)
         self.require(self.loss_chunk_size is None or self.loss_chunk_size >= 1, "loss_chunk_size",
                      "must be at least 1, or None for all tokens at once")
-        check_pair(self.pattern, "learned", Everything(), self.num_heads)
 
     def stored_axes(self):
         return {"vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim,
                 "intermediate_dim": self.intermediate_dim,
                 "max_sequence_length": self.max_sequence_length + self.position_offset}
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig(EncoderConfig):
+    """Sizes and switches of a BERT: those of `EncoderConfig`, and this.
+
+    Attributes:
+        pattern: which pairs of tokens attention looks at: "full", "blockwise" (the same in less memory), or with
+            settings {"name": "block_sparse", "block_size": 64}, and so on; see docs/patterns.md.
+    """
+    pattern: str | dict = "full"
+
+    def check(self):
+        super().check()
+        check_pair(self.pattern, "learned", Everything(), self.num_heads)
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -147,7 +158,8 @@ class BertBackbone(Backbone):
     def make_attention(self, i, kind=Attention, **parts):
         """The attention layer of block i; a family on this backbone may have another kind, or other parts."""
         config = self.config
-        parts = {"pattern": make_pattern(config.pattern, i), **parts}
+        if "pattern" not in parts:
+            parts["pattern"] = make_pattern(config.pattern, i)
         return kind(config.num_heads, config.hidden_dim // config.num_heads, config.hidden_dim,
                     dropout=config.attention_dropout, kernel_initializer=self._normal(),
                     output_initializer=self._normal(), name="attention", dtype=self.dtype_policy, **parts)

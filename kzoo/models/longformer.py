@@ -16,7 +16,7 @@ from kzoo.models.bert import (
     BERT_FIELDS,
     BERT_WEIGHTS,
     BertBackbone,
-    BertConfig,
+    EncoderConfig,
     architectures,
     read_roberta,
     roberta_heads,
@@ -27,8 +27,8 @@ from kzoo.weight_table import Linear
 
 
 @dataclasses.dataclass(frozen=True)
-class LongformerConfig(BertConfig):
-    """Sizes and switches of a Longformer: those of `BertConfig`, and these.
+class LongformerConfig(EncoderConfig):
+    """Sizes and switches of a Longformer: those of `EncoderConfig`, and these.
 
     Attributes:
         window_size: |q - k| < it; a number, or one for each layer. Published "attention windows" count both sides: 512

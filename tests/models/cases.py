@@ -37,10 +37,11 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
             "pattern": {"name": "block_local", "block_size": 4}, "gradient_checkpointing": True}),
     },
     "longformer": {  # its other heads are BERT's; fixtures/longformer has them all
-        "chosen": ("fill-mask", {"window_size": 3, "max_global_tokens": 4, "position_offset": 3, "num_segments": 3}),
+        "chosen": ("fill-mask", {
+            "window_size": 3, "max_global_tokens": 4, "position_offset": 3, "num_segments": 3, "loss_chunk_size": 5}),
         "first": ("text-classification", {
             "window_size": 2, "sep_id": 5, "num_segments": 0, "activation": "gelu_tanh", "layer_norm_epsilon": 0.03,
-            "use_pooler": False, "classifier_activation": "relu"}),
+            "use_pooler": False, "classifier_activation": "relu", "gradient_checkpointing": True}),
     },
     "reformer": {
         # Chunks hold all tokens, or each sees all others: what does not see all changes with the length, and in steps.
