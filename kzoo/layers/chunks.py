@@ -5,8 +5,7 @@ import keras
 from keras import ops
 
 from kzoo.layers.attention_function import dot_product_attention
-from kzoo.layers.parts import Part
-from kzoo.layers.patterns import Full
+from kzoo.layers.patterns import Full, Pattern
 
 
 def to_chunks(x, size):
@@ -36,7 +35,7 @@ def look_around(chunks, before, after):
 
 @keras.saving.register_keras_serializable("kzoo")
 @dataclasses.dataclass(frozen=True)
-class CircularBlocks(Part):
+class CircularBlocks(Pattern):
     """A query is compared with the keys of its own block and of the blocks around it, the first block after the last.
 
     The blocks stand still: this is no window that moves with the query. A causal mask hides what the circle would show
@@ -56,6 +55,14 @@ class CircularBlocks(Part):
         if self.block_size < 1 or self.blocks_before < 0 or self.blocks_after < 0:
             raise ValueError("`block_size` must be at least 1, `blocks_before` and `blocks_after` at least 0. "
                              f"Received: {self.block_size}, {self.blocks_before} and {self.blocks_after}.")
+
+    def visible(self, query_positions, key_positions, num_heads):
+        length = key_positions.shape[3]
+        if length <= self.block_size:
+            return None
+        count = length // self.block_size
+        back = (query_positions // self.block_size - key_positions // self.block_size) % count
+        return (back <= self.blocks_before) | (back >= count - self.blocks_after)
 
     def attend(self, query, key, value, positions, mask, position, **options):
         """As `Full.attend`, for queries and keys of the same tokens."""

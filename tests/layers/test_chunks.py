@@ -37,6 +37,11 @@ def test_equals_full_attention_under_the_same_mask(before, after, causal):
     expected = dense(before, after, causal)
     np.testing.assert_allclose(attend(CircularBlocks(W, before, after), mask), expected, atol=1e-6)
     assert np.abs(attend(CircularBlocks(W, before + 1, after), mask) - expected).max() > 0.01
+    # The rule that it states, asked by dense attention.
+    rule = CircularBlocks(W, before, after).visible(AT[:, None, :, None], AT[:, None, None], H)
+    allowed = mask(AT[:, None, :, None], AT[:, None, None])
+    ruled = dot_product_attention(query, key, value, mask=rule if allowed is None else rule & allowed)
+    np.testing.assert_allclose(ops.convert_to_numpy(ruled), expected, atol=1e-6)
 
 
 def test_asks_padding_and_position():
