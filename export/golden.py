@@ -127,6 +127,9 @@ def _record_stack(session, random):
         inputs = padded_batch(random, sizes["vocabulary_size"], [min(each, length) for each in real], side)
         if any(row.name == "segment_ids" for row in form.inputs):
             inputs["segment_ids"] = random.integers(0, sizes["num_segments"], (batch, length)).astype("int32")
+        if any(row.name == "global_mask" for row in form.inputs):
+            chosen = random.random((batch, length)) < 0.2
+            inputs["global_mask"] = chosen & (np.cumsum(chosen, axis=1) <= sizes["max_global_tokens"])
         outputs = session.run("forward", inputs)
         outputs = {name: np.where(_aligned(inputs["padding_mask"], value), value, 0) if name in per_token else value
                    for name, value in outputs.items()}
@@ -143,15 +146,17 @@ def _record_rewriting(session, random):
     """(cases, continuations) of a model that reads a source before it writes a target."""
     sizes, cases = session.sizes, []
     longest = sizes["static_length"]
+    longest_target = min(longest, sizes["max_target_length"] or longest)
     for batch, length, side, real in (*CASES[:3], (2, min(longest, 45), "right", (min(longest, 45), 2))):
         source = padded_batch(random, sizes["source_vocabulary_size"], [min(each, longest) for each in real], side)
-        targets = random.integers(0, sizes["vocabulary_size"], (batch, min(4 + length, longest, 16))).astype("int32")
+        width = min(4 + length, longest_target, 16)
+        targets = random.integers(0, sizes["vocabulary_size"], (batch, width)).astype("int32")
         targets[:, 0] = session.decoder_start_id
         inputs = {"encoder_token_ids": source["token_ids"], "encoder_padding_mask": source["padding_mask"],
                   "decoder_token_ids": targets}
         name = f"batch {batch}, source {min(length, longest)}, {_where(side)}, target {targets.shape[1]}"
         cases.append(Case(name, inputs, session.run("forward", inputs), ()))
-    steps = min(GREEDY_STEPS, longest)
+    steps = min(GREEDY_STEPS, longest_target)
     lengths = [min(length, longest) for length in GREEDY_LENGTHS]
     source = padded_batch(random, sizes["source_vocabulary_size"], lengths, "right")
     inputs = {"encoder_token_ids": source["token_ids"], "encoder_padding_mask": source["padding_mask"],

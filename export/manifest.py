@@ -126,7 +126,7 @@ class Reader:
         sizes = self.field(manifest, "sizes", dict)
         self.only(sizes, SIZES[task])
         for name in SIZES[task]:
-            free = task in REWRITING and name == "max_sequence_length"  # 0: no limit
+            free = task in REWRITING and name in ("max_sequence_length", "max_target_length")  # 0: no limit
             self.whole(sizes, name, 0 if free else 1, MAX_LAYERS if name == "num_layers" else MAX_COUNT)
         if 0 < sizes["max_sequence_length"] < sizes.get("static_length", 0):
             self.fail(f"`static_length` must be at most `max_sequence_length`, {sizes['max_sequence_length']}")

@@ -109,7 +109,7 @@ def _is_masked(value):
 
 def _query(value):
     """((B, T, E), number of heads, scale) behind q (B, H, T, D); None for the first where it is something else."""
-    scale = 1.0
+    scale, turned = 1.0, False
     for _ in range(3):
         node = value.producer()
         if node is None:
@@ -121,9 +121,9 @@ def _query(value):
                 break
             scale *= float(number[0].reshape(()))
             value = other(node, number[1])
-        elif node.op_type == "Transpose" and _perm(node) == HEADS_FIRST:
-            value = node.inputs[0]
-        elif node.op_type == "Reshape" and len(_sizes(node)) == 4:
+        elif node.op_type == "Transpose" and _perm(node) == HEADS_FIRST and not turned:
+            value, turned = node.inputs[0], True
+        elif node.op_type == "Reshape" and turned and _sizes(node)[:2] == [0, 0]:  # not one that cuts rows into blocks
             return node.inputs[0], _sizes(node)[2], scale
         else:
             break

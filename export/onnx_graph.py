@@ -223,7 +223,7 @@ def _is_number(value, number):
 
 
 def _computed_shape(node):
-    """The constants behind (-1, computed, ...) in a Reshape's shape; None for any other shape."""
+    """The constants behind (-1, a length, ...) in a Reshape's shape; None for any other shape."""
     producer = node.inputs[1].producer()
     if producer is not None and producer.op_type == "Cast":
         producer = producer.inputs[0].producer()
@@ -232,6 +232,11 @@ def _computed_shape(node):
     sizes = [array_of(value) for value in producer.inputs]
     if sizes[0] is None or int(sizes[0].reshape(-1)[0]) != -1 or sizes[1] is not None or None in [
             None if size is None else 0 for size in sizes[2:]]:
+        return None
+    length = producer.inputs[1].producer()
+    while length is not None and length.op_type in ("Cast", "Reshape", "Squeeze", "Unsqueeze"):
+        length = length.inputs[0].producer()
+    if length is not None and length.op_type == "Mul":  # of blocks and their size: not that of the rows before
         return None
     return [int(size.reshape(-1)[0]) for size in sizes[2:]]
 

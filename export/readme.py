@@ -7,6 +7,7 @@ from kzoo.export.layouts import describe_layouts
 from kzoo.export.signature_tables import ANSWERS, REWRITING
 from kzoo.export.signatures import prefill_lengths, signatures
 from kzoo.export.text_forms import reads_text
+from kzoo.global_tokens import RULES
 
 HEAD = string.Template("""\
 # $title
@@ -150,7 +151,9 @@ def _answering(manifest, has_tokenizer):
             values[f"{runtime}_{side}"] = _rows(getattr(forms[-1], side))
     forms = signatures(task, "tflite", sizes)
     onnx = signatures(task, "onnx", sizes)["forward"]
-    feeds = {"padding_mask": "tensor(ids.map(() => 1))", "segment_ids": "tensor(ids.map(() => 0))"}
+    chosen = "i === 0 ? 1 : 0" if RULES.get(task) == "first" else "0"
+    feeds = {"padding_mask": "tensor(ids.map(() => 1))", "segment_ids": "tensor(ids.map(() => 0))",
+             "global_mask": f"tensor(ids.map((_, i) => {chosen}))"}
     values.update(web_output=onnx.outputs[-1].file_name, web_feeds=", ".join(
         f"{row.file_name}: {feeds.get(row.name, 'tensor(ids)')}" for row in onnx.inputs))
     values.update(buckets=_listed(forms), bucket=next(iter(forms)), savedmodel_call=", ".join(

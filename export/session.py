@@ -64,7 +64,7 @@ class Session(abc.ABC):
         if not isinstance(signature, str) or signature not in self.signatures:
             raise ValueError(unknown("signature", signature, self.signatures))
         form = self.signatures[signature]
-        arrays = complete(form, check_inputs(form, inputs, self.sizes))
+        arrays = complete(form, check_inputs(form, inputs, self.sizes), self.task, self.settings)
         return self._forward(arrays) if signature == "forward" else self._run(signature, arrays)
 
     @abc.abstractmethod

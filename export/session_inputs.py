@@ -2,6 +2,7 @@
 import numpy as np
 
 from kzoo.errors import unknown
+from kzoo.global_tokens import RULES, choose_global_tokens
 
 # Input that may be left out -> what stands for it everywhere.
 LEFT_OUT = {"padding_mask": 1, "encoder_padding_mask": 1, "segment_ids": 0}
@@ -30,20 +31,31 @@ def check_inputs(signature, inputs, sizes):
     if total is not None and total != past + length:
         raise ValueError(f"`padding_mask` must cover the cache and the new tokens, {past} + {length}. "
                          f"Received: {total} columns.")
-    longest = sizes["max_sequence_length"]  # 0: no limit
-    for name, reached in (("token_ids" if "token_ids" in rows else "decoder_token_ids", past + length),
-                          ("encoder_token_ids", symbols.get("source_length", 0))):
-        if longest and reached > longest:
-            raise ValueError(f"`{name}` reaches {reached} tokens; the model's `max_sequence_length` is {longest}.")
+    limit = "max_sequence_length" if "token_ids" in rows or not sizes.get("max_target_length") else "max_target_length"
+    for name, reached, field in (
+            ("token_ids" if "token_ids" in rows else "decoder_token_ids", past + length, limit),
+            ("encoder_token_ids", symbols.get("source_length", 0), "max_sequence_length")):
+        if sizes[field] and reached > sizes[field]:  # 0: no limit
+            raise ValueError(f"`{name}` reaches {reached} tokens; the model's `{field}` is {sizes[field]}.")
     return arrays
 
 
-def complete(signature, arrays):
-    """`arrays` with what a caller may leave out: nothing is padding, and all is the first segment."""
+def complete(signature, arrays, task=None, settings=None):
+    """`arrays` with what a caller may leave out: nothing is padding, all is the first segment, and the task, by its
+    settings, chooses the global tokens.
+    """
     ids, result = signature.inputs[0], dict(arrays)
     for row in signature.inputs[1:]:
-        if row.optional and row.name in LEFT_OUT and row.name not in arrays and row.shape == ids.shape:
+        if not row.optional or row.name in arrays or row.shape != ids.shape:
+            continue
+        if row.name in LEFT_OUT:
             result[row.name] = np.full(arrays[ids.name].shape, LEFT_OUT[row.name], row.dtype)
+        elif row.name == "global_mask":
+            chosen = np.zeros(arrays[ids.name].shape, bool)
+            if task in RULES:
+                chosen = choose_global_tokens(RULES[task], arrays[ids.name], result["padding_mask"].astype(bool),
+                                              settings["sep_id"])
+            result[row.name] = chosen.astype(row.dtype)
     return result
 
 
@@ -62,11 +74,14 @@ def _check_shape(row, array, symbols):
 
 def _check_values(row, array, sizes):
     kind, shape = array.dtype.kind, array.shape
-    if row.name.endswith("padding_mask"):
+    if row.name.endswith(("padding_mask", "global_mask")):
         values = array if kind in "iu" and array.size else np.zeros(1, "int32")
         if kind not in "biu" or values.min() < 0 or values.max() > 1:
             found = array.dtype if kind not in "iu" else values.min() if values.min() < 0 else values.max()
             raise ValueError(f"`{row.name}` must be bool, or whole numbers 0 and 1. Received: {found}.")
+        if row.name == "global_mask" and array.astype(bool).sum(axis=1).max(initial=0) > sizes["max_global_tokens"]:
+            raise ValueError(f"`global_mask` must have at most {sizes['max_global_tokens']} tokens a row "
+                             f"(`max_global_tokens`). Received: {array.astype(bool).sum(axis=1).max()}.")
     elif row.dtype.startswith("int"):
         _check_whole(row.name, array, _limit(row.name, sizes), row.dtype)
     elif kind != "f":

@@ -15,15 +15,16 @@ _PER_TOKEN = ("batch_size", "sequence_length")
 
 
 def _texts(file_names, dtype, mask_dtype, shape=_PER_TOKEN):
-    """The rows of texts as token ids; `file_names` are those of ids, mask and segments."""
-    ids, mask, segments = file_names
+    """The rows of texts as token ids; `file_names` are those of ids, mask, segments and global tokens."""
+    ids, mask, segments, chosen = file_names
     return (Row("token_ids", ids, shape, dtype),
             Row("padding_mask", mask, shape, mask_dtype, optional=True),
-            Row("segment_ids", segments, shape, dtype, optional=True, only_if="num_segments"))
+            Row("segment_ids", segments, shape, dtype, optional=True, only_if="num_segments"),
+            Row("global_mask", chosen, shape, mask_dtype, optional=True, only_if="max_global_tokens"))
 
 
-_OURS = ("token_ids", "padding_mask", "segment_ids")
-_HUGGING_FACE = ("input_ids", "attention_mask", "token_type_ids")
+_OURS = ("token_ids", "padding_mask", "segment_ids", "global_mask")
+_HUGGING_FACE = ("input_ids", "attention_mask", "token_type_ids", "global_attention_mask")
 
 # Task that answers a text at once -> its outputs.
 ANSWERS = {
@@ -228,7 +229,7 @@ TABLES = {
 }
 
 _CACHED = ("num_layers", "num_key_value_heads", "head_dim", "vocabulary_size", "max_sequence_length", "static_length")
-_TEXTS = ("vocabulary_size", "max_sequence_length", "num_segments")
+_TEXTS = ("vocabulary_size", "max_sequence_length", "num_segments", "max_global_tokens")
 
 # Task -> the whole numbers, each at least 1, that a manifest records for its signatures.
 SIZES = {
@@ -238,6 +239,6 @@ SIZES = {
     "fill-mask": _TEXTS,
     "question-answering": _TEXTS,
     "feature-extraction": (*_TEXTS, "hidden_dim"),
-    # `max_sequence_length` 0 stands for no limit; `static_length` is that of files with fixed shapes.
-    **dict.fromkeys(REWRITING, (*_CACHED, "hidden_dim", "source_vocabulary_size")),
+    # Longest source and target; 0 stands for no limit. `static_length` is that of files with fixed shapes.
+    **dict.fromkeys(REWRITING, (*_CACHED, "max_target_length", "hidden_dim", "source_vocabulary_size")),
 }

@@ -88,6 +88,8 @@ def sizes_of(model, static_length=None):
              "max_sequence_length": config.max_sequence_length or 0,
              "static_length": static_length or config.max_sequence_length or STATIC_LENGTH,
              "hidden_dim": config.hidden_dim,
+             "max_target_length": getattr(backbone, "max_target_length", None) or 0,
+             "max_global_tokens": getattr(config, "max_global_tokens", 1),
              "num_segments": max(getattr(config, "num_segments", 1), 1),
              "num_labels": len(getattr(model, "labels", ()))}
     if hasattr(config, "key_value_shape"):
@@ -112,6 +114,8 @@ def check_static_length(model, static_length):
 def settings_of(model):
     """What a manifest records of the task besides sizes: its labels and the like, and how generation begins."""
     settings = model.settings()
+    if hasattr(model.config, "sep_id"):
+        settings = {**settings, "sep_id": model.config.sep_id}
     if model.task in REWRITING:
         settings = {**settings, "decoder_start_id": model.config.decoder_start_id, "eos_id": model.config.eos_id,
                     "generation_defaults": model.config.generation_defaults()}
@@ -121,7 +125,7 @@ def settings_of(model):
 def _expand(rows, sizes, length=None):
     result = []
     for row in rows:
-        if row.only_if and sizes[row.only_if] < 2:
+        if row.only_if and sizes.get(row.only_if, 1) < 2:
             continue
         layers = range(sizes["num_layers"]) if "{i}" in row.name else (None,)
         shape = tuple(length if size == "{length}" else sizes.get(size, size) for size in row.shape)

@@ -67,6 +67,7 @@ class Seq2SeqSession(Session, SourceReader):
         self.vocabulary_size = self.sizes["vocabulary_size"]
         self.source_vocabulary_size = self.sizes["source_vocabulary_size"]
         self.max_sequence_length = self.sizes["max_sequence_length"] or None
+        self.max_target_length = self.sizes["max_target_length"] or self.max_sequence_length
         self.decoder_start_id, self.eos_id, self.generation_defaults = (
             self.settings[name] for name in ("decoder_start_id", "eos_id", "generation_defaults"))
         rows = tuple(dataclasses.replace(row, optional=False) for row in self.signatures["forward"].inputs[:2])
@@ -114,7 +115,7 @@ class _GrowingTargets(CheckedDecoder):
     """Continues the targets of certain sources. Its state is what `decode` takes besides the tokens."""
 
     def __init__(self, session, padding_mask, encoded):
-        self.vocabulary_size, self.max_sequence_length = session.vocabulary_size, session.max_sequence_length
+        self.vocabulary_size, self.max_sequence_length = session.vocabulary_size, session.max_target_length
         self._session, self._padding_mask, self._encoded = session, padding_mask, encoded
         self.num_rows = len(padding_mask)
 

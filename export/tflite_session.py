@@ -75,7 +75,10 @@ class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
 
     def __init__(self, path, sizes, **options):
         # The file is of fixed length, also where the model is not.
-        super().__init__(path, sizes={**sizes, "max_sequence_length": sizes["static_length"]}, **options)
+        limit = sizes["static_length"]
+        longest_target = min(limit, sizes["max_target_length"] or limit)
+        super().__init__(path, sizes={**sizes, "max_sequence_length": limit, "max_target_length": longest_target},
+                         **options)
         self._buckets = forward_lengths(self.max_sequence_length)
 
     @functools.cached_property
@@ -123,7 +126,7 @@ class _Targets(CheckedDecoder):
     """Continues the targets of certain sources; the state is a list of (source, row)."""
 
     def __init__(self, session, sources):
-        self.vocabulary_size, self.max_sequence_length = session.vocabulary_size, session.max_sequence_length
+        self.vocabulary_size, self.max_sequence_length = session.vocabulary_size, session.max_target_length
         self._session, self._sources, self.num_rows = session, sources, len(sources)
 
     def _prefill(self, token_ids, padding_mask, max_new_tokens):

@@ -4,7 +4,7 @@ from keras import ops
 from kzoo.layers.cache import ContextCache, DecoderCache, GrowingCache, StaticCache
 
 # What models call their inputs, and what they take them as; files have other types.
-DTYPES = {"token_ids": "int32", "padding_mask": "bool", "segment_ids": "int32",
+DTYPES = {"token_ids": "int32", "padding_mask": "bool", "segment_ids": "int32", "global_mask": "bool",
           "encoder_token_ids": "int32", "encoder_padding_mask": "bool", "decoder_token_ids": "int32"}
 
 

@@ -78,15 +78,23 @@ class SlidingWindow(Pattern):
         real = none + 1 if positions.padding_mask is None else ops.cast(positions.padding_mask, "int32")
         query, key, value, at, real = (_split_phases(x, r) for x in (query, key, value, at, real))
         if shared is not None:
-            shared = SharedKeys(*(ops.repeat(x, r, axis=0) for x in shared))
+            shared = SharedKeys(_joined(shared.keys), _joined(shared.values),
+                                ops.cast(ops.expand_dims(shared.visible, 2), "int32"))
+            shared = SharedKeys(*(_repeated(x, r) for x in shared))
         mixed = self._attend_in_blocks(query, key, value, at, real, mask, position, shared, options)
         return _join_phases(mixed, r)[:, :length]
 
     def _attend_in_blocks(self, query, key, value, at, real, mask, position, shared, options):
-        """Without dilation; `at` are positions, `real` is 1 for tokens and 0 for padding; int32 (B, T)."""
-        length = ops.shape(query)[1]
+        """Without dilation.
+
+        Args:
+            at: positions, int32 (B, T).
+            real: 1 for tokens and 0 for padding, int32 (B, T).
+            shared: with heads joined, and int32 (B, G, 1) for what is visible.
+        """
+        length, heads, key_heads, width = ops.shape(query)[1], query.shape[2], key.shape[2], query.shape[3]
         size, before, after = self._blocks(length, sees_ahead(mask))
-        count = -(-length // size)                                                       # N
+        count = (length + size - 1) // size                                              # N
 
         def queries(x):  # (B, T, ...) -> (B * N, W, ...)
             return _windows(x, size, count, 0, 0)
@@ -94,24 +102,27 @@ class SlidingWindow(Pattern):
         def keys(x):     # (B, T, ...) -> (B * N, S, ...), S = (before + 1 + after) * W
             return _windows(x, size, count, before, after)
 
-        query, query_at, key_at = queries(query), column(queries(at)), row(keys(at))
-        key, value = keys(key), keys(value)
+        query, key, value = queries(_joined(query)), keys(_joined(key)), keys(_joined(value))
+        query_at, key_at = column(queries(at)), row(keys(at))
         offset = np.arange((before + 1 + after) * size) - before * size - np.arange(size)[:, None]
         visible = (row(keys(real)) > 0) & (abs(offset) < self.window_size)[None, None]        # (B * N, 1, W, S)
         allowed = mask(query_at, key_at)
         visible = visible if allowed is None else visible & allowed
+        query = ops.reshape(query, (-1, size, heads, width))                             # (B * N, W, H, D)
         bias = position.score_bias(query, query_at, key_at)
         if shared is not None:
-            ours = [ops.repeat(x, count, axis=0) for x in shared]                        # (B * N, G, ...)
-            key, value = (ops.concatenate(pair, axis=1) for pair in ((key, ours[0]), (value, ours[1])))
-            # Each query sees what all see; `zeros` spread it over the block.
-            zeros = np.zeros((1, 1, size, 1), bool)
-            visible = ops.concatenate([visible, ops.logical_or(row(ours[2]), zeros)], axis=-1)
+            ours = SharedKeys(*(_repeated(x, count) for x in shared))                    # (B * N, G, ...)
+            key = ops.concatenate([key, ours.keys], axis=1)
+            value = ops.concatenate([value, ours.values], axis=1)
+            seen = row(ops.squeeze(ours.visible, 2)) + np.zeros((1, 1, size, 1), "int32")
+            visible = ops.concatenate([visible, seen > 0], axis=-1)
             if bias is not None:
-                bias = ops.pad(bias, ((0, 0), (0, 0), (0, 0), (0, ours[2].shape[1])))
+                bias = ops.pad(bias, ((0, 0), (0, 0), (0, 0), (0, ours.keys.shape[1])))
+        key, value = (ops.reshape(x, (-1, visible.shape[-1], key_heads, width)) for x in (key, value))
         mixed = dot_product_attention(query, key, value, mask=visible, bias=bias,
                                       value_bias=value_bias(position, query_at, key_at), **options)
-        return ops.reshape(mixed, (-1, count * size, *mixed.shape[2:]))[:, :length]
+        mixed = ops.reshape(_joined(mixed), (-1, count * size, heads * width))[:, :length]
+        return ops.reshape(mixed, (-1, length, heads, width))
 
     def _blocks(self, length, ahead):
         """(W, blocks of keys before a block of queries, blocks after it); one block if that holds no more."""
@@ -121,6 +132,19 @@ class SlidingWindow(Pattern):
         if isinstance(length, int) and length <= (before + 1 + after) * size:
             return length, 0, 0
         return size, before, after
+
+
+def _joined(x):
+    """(B, T, H, D) -> (B, T, H * D). Heads are cut last, as other attention does: graphs then show what it is."""
+    return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
+
+
+def _repeated(x, count):
+    """Each row `count` times: (B, G, F) -> (B * N, G, F), by a sum, which every format has for any number."""
+    if isinstance(count, int) and count == 1:
+        return x
+    x = ops.expand_dims(x, 1) + ops.zeros((1, count, 1, 1), x.dtype)
+    return ops.reshape(x, (-1, *x.shape[2:]))
 
 
 def _windows(x, size, count, before, after):
@@ -142,7 +166,7 @@ def _split_phases(x, r):
     if r == 1:
         return x
     length, rest = ops.shape(x)[1], x.shape[2:]
-    count = -(-length // r)
+    count = (length + r - 1) // r
     x = ops.pad(x, ((0, 0), (0, r), *((0, 0),) * len(rest)))[:, :count * r]
     x = ops.reshape(x, (-1, count, r, *rest))
     return ops.reshape(ops.transpose(x, (0, 2, 1, *range(3, 3 + len(rest)))), (-1, count, *rest))

@@ -98,11 +98,11 @@ def check_inputs(inputs, required=("token_ids",)):
             for name, value in inputs.items() if value is not None}
 
 
-def check_length(token_ids, longest, name="token_ids"):
+def check_length(token_ids, longest, name="token_ids", field="max_sequence_length"):
     """Raise ValueError for rows of more tokens than the model has positions for, where the length is known."""
     length = token_ids.shape[1]
     if isinstance(length, int) and length > longest:
-        raise ValueError(f"`{name}` has {length} tokens a row; `max_sequence_length` is {longest}.")
+        raise ValueError(f"`{name}` has {length} tokens a row; `{field}` is {longest}.")
 
 
 def refuse_pattern(model_type, config):

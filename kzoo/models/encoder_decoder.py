@@ -31,6 +31,11 @@ class EncoderDecoder(Backbone):
     def target_vocabulary_size(self):
         return self.config.vocabulary_size
 
+    @property
+    def max_target_length(self):
+        """Most tokens of a target; None = no limit."""
+        return self.config.max_sequence_length
+
     def encode(self, token_ids, positions, training=None):
         """Encoder hidden states.
 
@@ -63,6 +68,10 @@ class EncoderDecoder(Backbone):
         """`Positions` of a stack's tokens, as `kzoo.layers.locate` counts them; a family may count otherwise."""
         return locate(token_ids, padding_mask, positions, cache)
 
+    def locate_source(self, inputs):
+        """`Positions` of the encoder's tokens, from the inputs of `read_source`."""
+        return self.locate(inputs[SOURCE], inputs.get("encoder_padding_mask"))
+
     def forward(self, inputs, cache=None, training=None):
         """The one pass for training, prefill, decode and export.
 
@@ -74,7 +83,7 @@ class EncoderDecoder(Backbone):
         Returns: (hidden_states, cache): (B, T, E), and the tuple to pass to the next call (None if none was given).
         Raises: ValueError for ids beyond `max_sequence_length`.
         """
-        self._check_length(inputs, TARGET)
+        self._check_length(inputs, TARGET, self.max_target_length)
         token_ids = inputs[TARGET]
         positions = self.locate(token_ids, inputs.get("decoder_padding_mask"), inputs.get("positions"),
                                 cache and cache[0].own)
@@ -134,13 +143,14 @@ class EncoderDecoder(Backbone):
 
     def _read(self, inputs, training):
         """(hidden_states, positions) of the source."""
-        self._check_length(inputs, SOURCE)
-        positions = self.locate(inputs[SOURCE], inputs.get("encoder_padding_mask"))
+        self._check_length(inputs, SOURCE, self.config.max_sequence_length)
+        positions = self.locate_source(inputs)
         return self.encode(inputs[SOURCE], positions, training), positions
 
-    def _check_length(self, inputs, name):
-        if self.config.max_sequence_length is not None:
-            check_length(inputs[name], self.config.max_sequence_length, name)
+    def _check_length(self, inputs, name, longest):
+        if longest is not None:
+            same = longest == self.config.max_sequence_length
+            check_length(inputs[name], longest, name, "max_sequence_length" if same else "max_target_length")
 
     def num_cached_layers(self):
         return self.config.layer_counts()["j"]

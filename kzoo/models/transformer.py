@@ -159,11 +159,11 @@ class TransformerBackbone(EncoderDecoder):
             self.target_embedding = embedding("target_embedding", config.target_size())
         self.output_embedding = self.target_embedding if config.tie_output else embedding("output_embedding",
                                                                                           config.target_size())
-        self.encoder_position = _position(config, "encoder_position", dtype)
-        self.decoder_position = _position(config, "decoder_position", dtype)
+        self.encoder_position = self.make_position("encoder_position", config.max_sequence_length)
+        self.decoder_position = self.make_position("decoder_position", config.max_sequence_length)
         self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
-        self.encoder_blocks = [_block(config, f"encoder_block_{i}", dtype) for i in range(config.num_layers)]
-        self.decoder_blocks = [_block(config, f"decoder_block_{i}", dtype, decoder=True)
+        self.encoder_blocks = [self.make_encoder_block(i) for i in range(config.num_layers)]
+        self.decoder_blocks = [make_block(config, f"decoder_block_{i}", dtype, decoder=True)
                                for i in range(config.layer_counts()["j"])]
         self.encoder_norm = self.decoder_norm = None
         if config.norm_placement == "pre":
@@ -171,6 +171,19 @@ class TransformerBackbone(EncoderDecoder):
                 LayerNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)
                 for name in ("encoder_norm", "decoder_norm"))
         self.output_bias = None
+
+    def make_position(self, name, length):
+        """The layer that gives a stack's tokens, at most `length` of them, their positions."""
+        config = self.config
+        if config.position == "learned":
+            return LearnedPositions(length, config.hidden_dim, _embedding_initializer(config), name=name,
+                                    dtype=self.dtype_policy)
+        return SinusoidalPositions(config.hidden_dim, config.position == "sinusoidal", name=name,
+                                   dtype=self.dtype_policy)
+
+    def make_encoder_block(self, i):
+        """The encoder's layer i."""
+        return make_block(self.config, f"encoder_block_{i}", self.dtype_policy)
 
     def build(self, input_shape=None):
         shape = (None, None, self.config.hidden_dim)
@@ -189,12 +202,14 @@ class TransformerBackbone(EncoderDecoder):
         return self.config.target_size()
 
     def encode(self, token_ids, positions, training=None):
-        x = self._embed(self.source_embedding, self.encoder_position, token_ids, positions, training)   # (B, S, E)
+        x = self.embed(self.source_embedding, self.encoder_position, token_ids, positions)              # (B, S, E)
+        x = self.dropout(x, training=training)
         x, _ = self.run_blocks(self.encoder_blocks, x, positions, training=training)
         return x if self.encoder_norm is None else self.encoder_norm(x)
 
     def decode(self, token_ids, positions, context, cache=None, training=None):
-        x = self._embed(self.target_embedding, self.decoder_position, token_ids, positions, training)   # (B, T, E)
+        x = self.embed(self.target_embedding, self.decoder_position, token_ids, positions)              # (B, T, E)
+        x = self.dropout(x, training=training)
         x, cache = self.run_blocks(self.decoder_blocks, x, positions, cache, context, training)
         return x if self.decoder_norm is None else self.decoder_norm(x), cache
 
@@ -202,25 +217,20 @@ class TransformerBackbone(EncoderDecoder):
         logits = self.output_embedding.logits(hidden_states)                                            # (B, T, V)
         return logits if self.output_bias is None else logits + ops.cast(self.output_bias, "float32")
 
-    def _embed(self, embedding, position, token_ids, positions, training):
+    def embed(self, embedding, position, token_ids, positions):
+        """What a stack begins with: tokens and their positions, by the layers for them."""
         x = embedding(token_ids)
         if self.config.scale_embedding:
             x = x * math.sqrt(self.config.hidden_dim)
-        return self.dropout(x + position(positions.token), training=training)
+        return x + position(positions.token)
 
 
 def _embedding_initializer(config):
     return keras.initializers.RandomNormal(stddev=config.initializer_range or config.hidden_dim ** -0.5)
 
 
-def _position(config, name, dtype):
-    if config.position == "learned":
-        return LearnedPositions(config.max_sequence_length, config.hidden_dim, _embedding_initializer(config),
-                                name=name, dtype=dtype)
-    return SinusoidalPositions(config.hidden_dim, config.position == "sinusoidal", name=name, dtype=dtype)
-
-
-def _block(config, name, dtype, decoder=False):
+def make_block(config, name, dtype, decoder=False, kind=Attention, **parts):
+    """A layer of a stack; a family may give it self-attention of another kind, or with other parts."""
     heads, inner = config.num_heads, config.intermediate_dim
     if decoder:
         heads, inner = config.num_decoder_heads or heads, config.decoder_intermediate_dim or inner
@@ -228,15 +238,15 @@ def _block(config, name, dtype, decoder=False):
     if config.initializer_range is not None:
         kernel = keras.initializers.RandomNormal(stddev=config.initializer_range)
 
-    def attention(name, mask):
-        return Attention(heads, config.hidden_dim // heads, mask=mask, dropout=config.attention_dropout,
-                         kernel_initializer=kernel, output_initializer=kernel, name=name, dtype=dtype)
+    def attention(name, mask, kind=Attention, **parts):
+        return kind(heads, config.hidden_dim // heads, mask=mask, dropout=config.attention_dropout,
+                    kernel_initializer=kernel, output_initializer=kernel, name=name, dtype=dtype, **parts)
 
     def norm(name):
         return LayerNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)
 
     return TransformerBlock(
-        attention("attention", Causal() if decoder else Everything()),
+        attention("attention", Causal() if decoder else Everything(), kind, **parts),
         FeedForward(inner, config.hidden_dim, config.activation, dropout=config.activation_dropout,
                     kernel_initializer=kernel, output_initializer=kernel, name="feed_forward", dtype=dtype),
         norm("attention_norm"), norm("feed_forward_norm"), placement=config.norm_placement, dropout=config.dropout,
@@ -312,14 +322,13 @@ MARIAN_FIELDS = (
     ("pad_id", "pad_token_id"),
     ("eos_id", "eos_token_id"),
 )
-MARIAN_DECODER_FIELDS = (
+DECODER_FIELDS = (
     # ours, the encoder's that it repeats when None, Hugging Face's
-    ("target_vocabulary_size", "vocabulary_size", "decoder_vocab_size"),
     ("num_decoder_layers", "num_layers", "decoder_layers"),
     ("num_decoder_heads", "num_heads", "decoder_attention_heads"),
     ("decoder_intermediate_dim", "intermediate_dim", "decoder_ffn_dim"),
-    ("decoder_start_id", "pad_id", "decoder_start_token_id"),
 )
+TARGET_FIELD = ("target_vocabulary_size", "vocabulary_size", "decoder_vocab_size")
 MARIAN_ONLY = {"norm_placement": "post", "position": "sinusoidal_halves", "layer_norm_epsilon": 1e-5}
 MARIAN_REFUSED = ("normalize_before", "normalize_embedding", "add_final_layer_norm")
 
@@ -336,19 +345,30 @@ def _marian_head(config):
     return (output, *bias) if config.output_bias else (output,)
 
 
+def read_decoder_fields(ours, theirs, rows):
+    """What their decoder's fields say, None where that is what the encoder's say."""
+    for name, repeats, their_name in rows:
+        value = theirs.get(their_name)
+        ours[name] = None if value == ours.get(repeats) else value
+
+
+def write_decoder_fields(theirs, config, rows):
+    """The inverse of `read_decoder_fields`."""
+    for name, repeats, their_name in rows:
+        value = getattr(config, name)
+        theirs[their_name] = getattr(config, repeats) if value is None else value
+
+
 def _read_marian(ours, theirs, tensors):
     for name in MARIAN_REFUSED:
         if theirs.get(name):
             raise ValueError(f"`{name}` in config.json is {theirs[name]!r}; supported is only false.")
     ours.update(MARIAN_ONLY, initializer_range=theirs.get("init_std", 0.02), output_bias=True)
     ours.setdefault("scale_embedding", False)
-    for name, repeats, their_name in MARIAN_DECODER_FIELDS:
-        value = theirs.get(their_name)
-        if name == "decoder_start_id":
-            value = ours.get(repeats) if value is None else value
-            ours.update({} if value is None else {name: value})
-        else:
-            ours[name] = None if value == ours.get(repeats) else value
+    read_decoder_fields(ours, theirs, (*DECODER_FIELDS, TARGET_FIELD))
+    start = theirs.get("decoder_start_token_id")
+    start = ours.get("pad_id") if start is None else start
+    ours.update({} if start is None else {"decoder_start_id": start})
     for name in () if tensors is None else tensors.names():
         if name.endswith("embed_positions.weight"):
             _check_sinusoids(name, tensors)
@@ -368,9 +388,8 @@ def _write_marian(theirs, config):
         if getattr(config, name) != value:
             raise ValueError(f"Hugging Face's 'marian' has no room for `{name}`={getattr(config, name)!r}; keep it in "
                              "the kzoo format.")
-    for name, repeats, their_name in MARIAN_DECODER_FIELDS:
-        value = getattr(config, name)
-        theirs[their_name] = getattr(config, repeats) if value is None else value
+    write_decoder_fields(theirs, config, (*DECODER_FIELDS, TARGET_FIELD))
+    theirs["decoder_start_token_id"] = config.decoder_start_id
     options = config.generation_defaults()
     theirs.update(init_std=config.initializer_range or 0.02, num_hidden_layers=config.num_layers,
                   bad_words_ids=[[token_id] for token_id in options["suppress_tokens"]] or None,

@@ -68,7 +68,12 @@ class _Steps:
 
     def longest(self, length):
         """`length`, or the model's context where that is shorter."""
-        return length if self.max_sequence_length is None else min(length, self.max_sequence_length)
+        return shorter(length, self.max_sequence_length)
+
+
+def shorter(length, longest):
+    """`length`, or `longest` where there is a limit and it is shorter."""
+    return length if longest is None else min(length, longest)
 
 
 class LiveDecoder(_Steps, TokenDecoder):
@@ -138,6 +143,7 @@ class LiveReader(_Steps, SourceReader):
         backbone, config = model.backbone, model.config
         super().__init__(model, "decoder_token_ids", backbone.target_vocabulary_size)
         self.source_vocabulary_size = backbone.source_vocabulary_size
+        self.max_target_length = backbone.max_target_length
         self.decoder_start_id = config.decoder_start_id
         self.eos_id = config.eos_id
         self.generation_defaults = config.generation_defaults()
@@ -161,7 +167,7 @@ class _Targets(TokenDecoder):
     """Continues the targets of certain sources; prompts are of one length, as all of them begin alike."""
 
     def __init__(self, reader, token_ids, padding_mask):
-        self.vocabulary_size, self.max_sequence_length = reader.vocabulary_size, reader.max_sequence_length
+        self.vocabulary_size, self.max_sequence_length = reader.vocabulary_size, reader.max_target_length
         self._reader, self._sources = reader, (token_ids, padding_mask)
 
     def prefill(self, token_ids, padding_mask, max_new_tokens):
@@ -170,7 +176,7 @@ class _Targets(TokenDecoder):
         batch = self._sources[0].shape[0]
         ids = np.zeros((batch, length), "int32")
         ids[:rows] = token_ids
-        capacity = max(self._reader.longest(round_up(length + max_new_tokens, 32)), length)
+        capacity = max(shorter(round_up(length + max_new_tokens, 32), self.max_sequence_length), length)
         own = self._reader.model.backbone.empty_cache(batch, capacity)
         cache = tuple(DecoderCache(*layer) for layer in zip(own, contexts, strict=True))
         return self._reader.step(rows, ids, {"encoder_padding_mask": self._sources[1]}, cache)

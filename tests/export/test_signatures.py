@@ -8,7 +8,8 @@ from kzoo.export.text_forms import reads_text
 
 SIZES = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "vocabulary_size": 7, "max_sequence_length": 33,
          "static_length": 33}
-TEXTS = {"vocabulary_size": 11, "max_sequence_length": 45, "num_segments": 2, "num_labels": 3, "hidden_dim": 13}
+TEXTS = {"vocabulary_size": 11, "max_sequence_length": 45, "num_segments": 2, "num_labels": 3, "hidden_dim": 13,
+         "max_global_tokens": 4}
 
 
 def names(rows):
@@ -54,7 +55,7 @@ def test_every_text_has_a_bucket(context, expected):
 def test_encoders_have_the_names_that_their_clients_expect():
     for runtime, form in (("onnx", "forward"), ("tflite", "forward_45")):
         rows = signatures("question-answering", runtime, TEXTS)[form]
-        assert names(rows.inputs) == ["input_ids", "attention_mask", "token_type_ids"]
+        assert names(rows.inputs) == ["input_ids", "attention_mask", "token_type_ids", "global_attention_mask"]
         assert names(rows.outputs) == ["start_logits", "end_logits"]
     assert {row.shape for row in (*rows.inputs, *rows.outputs)} == {(1, 45)}
     assert {row.dtype for row in rows.inputs} == {"int32"}
@@ -62,16 +63,16 @@ def test_encoders_have_the_names_that_their_clients_expect():
     assert [row.shape[1:] for row in features.outputs] == [("sequence_length", 13), (13,)]
 
 
-def test_models_without_segments_have_no_input_for_them():
+def test_models_without_segments_and_global_tokens_have_no_inputs_for_them():
     for runtime in TABLES["fill-mask"]:
-        for form in signatures("fill-mask", runtime, {**TEXTS, "num_segments": 1}).values():
+        for form in signatures("fill-mask", runtime, {**TEXTS, "num_segments": 1, "max_global_tokens": 1}).values():
             names = ["texts"] if reads_text(runtime) else ["token_ids", "padding_mask"]
             assert [row.name for row in form.inputs] == names
 
 
 @pytest.mark.parametrize("task", TABLES)
 def test_every_row_is_filled_in(task):
-    sizes = {**SIZES, **TEXTS, "source_vocabulary_size": 5, "static_length": 45}
+    sizes = {**SIZES, **TEXTS, "source_vocabulary_size": 5, "static_length": 45, "max_target_length": 0}
     assert set(SIZE_NAMES[task]) <= set(sizes)
     symbols = {"batch_size", "sequence_length", "past_sequence_length", "total_sequence_length", "source_length"}
     for runtime in TABLES[task]:

@@ -36,6 +36,13 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
             "position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None,
             "pattern": {"name": "block_local", "block_size": 4}, "gradient_checkpointing": True}),
     },
+    "led": {  # fixtures/led has other numbers of layers, and windows of several sizes
+        "windows": ("summarization", {
+            "num_layers": 1, "num_decoder_layers": 1, "num_heads": 3, "num_decoder_heads": 2,
+            "decoder_intermediate_dim": 31,
+            "window_size": 2, "max_target_length": 17, "max_global_tokens": 3, "activation": "silu", "pad_id": 28,
+            "eos_id": 27, "decoder_start_id": 26}),
+    },
     "longformer": {  # its other heads are BERT's; fixtures/longformer has them all
         "chosen": ("fill-mask", {
             "window_size": 3, "max_global_tokens": 4, "position_offset": 3, "num_segments": 3, "loss_chunk_size": 5}),
@@ -92,7 +99,7 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
     },
 }
 # Family -> mean of the scales of norms, where they follow one another.
-NORM_SCALES = {"bert": 1.0, "longformer": 0.5, "t5": 0.5, "transformer": 0.5, "transformer-xl": 0.5}
+NORM_SCALES = {"bert": 1.0, "led": 0.5, "longformer": 0.5, "t5": 0.5, "transformer": 0.5, "transformer-xl": 0.5}
 TRIED_ELSEWHERE = {"longformer": ("token-classification", "question-answering", "feature-extraction")}
 # These run on JAX too, where compiling makes a case dear; the parts of the others are all tested there.
 ON_JAX = (("bert", "three-segments"), ("gpt2", "learned"), ("gpt2", "rotary"), ("longformer", "chosen"),
