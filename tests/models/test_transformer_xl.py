@@ -310,6 +310,30 @@ def test_a_text_begins_anew_where_its_row_is_forgotten(redraw):
 
 
 @not_on_jax
+@pytest.mark.parametrize("initial_memory", ["zeros", "empty"])
+def test_padding_before_a_text_is_not_heard(redraw, initial_memory):
+    """Nor does it move the zeros that a text begins with; also where it fills whole segments."""
+    model, noise = tiny(redraw, initial_memory=initial_memory), ids(3 * T, seed=1)
+    text, mask = ids(T + 1), np.repeat([[False] * (2 * T - 1) + [True] * (T + 1)], B, axis=0)
+    padded = np.where(mask, np.concatenate([noise[:, :2 * T - 1], text], axis=1), noise)
+    alone, cache = [], model.backbone.empty_cache(B)
+    for piece in (text[:, :1], text[:, 1:]):
+        logits, cache = model.forward({"token_ids": piece}, cache)
+        alone.append(array(logits))
+
+    def read(mask):
+        found, cache = [], model.backbone.empty_cache(B)
+        for begin in range(0, 3 * T, T):
+            here = slice(begin, begin + T)
+            logits, cache = model.forward({"token_ids": padded[:, here], "padding_mask": mask[:, here]}, cache)
+            found.append(array(logits))
+        return np.concatenate(found, axis=1)[:, 2 * T - 1:]
+
+    np.testing.assert_allclose(read(mask), np.concatenate(alone, axis=1), atol=2e-5)
+    assert np.abs(read(np.ones_like(mask)) - np.concatenate(alone, axis=1)).max() > 0.01
+
+
+@not_on_jax
 def test_a_longer_memory_hears_more(redraw):
     """The memory's length is that of the value passed in, so that a model may be evaluated with a longer one."""
     model = tiny(redraw, initial_memory="empty", memory_length=2)
