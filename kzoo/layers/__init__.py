@@ -11,6 +11,7 @@ from kzoo.layers.cache import ContextCache, DecoderCache, GrowingCache, StaticCa
 from kzoo.layers.embeddings import TokenEmbedding
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.hierarchical import Hierarchical
+from kzoo.layers.looking import AttentionMap, attention_maps, attention_rollout
 from kzoo.layers.masks import Causal, Everything, SlidingWindow
 from kzoo.layers.normalization import LayerNormalization, RMSNormalization
 from kzoo.layers.patterns import Full, Pattern
@@ -20,9 +21,9 @@ from kzoo.layers.shaw_positions import ShawRelative
 from kzoo.layers.strided import Strided
 
 __all__ = [
-    "ALiBi", "Attention", "BlockLocal", "BlockSparse", "Blockwise", "Causal", "Context", "ContextCache", "DecoderCache",
-    "Everything", "FeedForward", "Full", "GrowingCache", "Hierarchical", "LayerNormalization", "LearnedPositions",
-    "NoPosition", "Pattern", "Positions", "RMSNormalization", "RelativePositionBias", "Rotary", "ShawRelative",
-    "SinusoidalPositions", "SlidingWindow", "StaticCache", "Strided", "TokenEmbedding", "TransformerBlock",
-    "dot_product_attention", "locate",
+    "ALiBi", "Attention", "AttentionMap", "BlockLocal", "BlockSparse", "Blockwise", "Causal", "Context", "ContextCache",
+    "DecoderCache", "Everything", "FeedForward", "Full", "GrowingCache", "Hierarchical", "LayerNormalization",
+    "LearnedPositions", "NoPosition", "Pattern", "Positions", "RMSNormalization", "RelativePositionBias", "Rotary",
+    "ShawRelative", "SinusoidalPositions", "SlidingWindow", "StaticCache", "Strided", "TokenEmbedding",
+    "TransformerBlock", "attention_maps", "attention_rollout", "dot_product_attention", "locate",
 ]
