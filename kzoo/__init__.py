@@ -19,6 +19,7 @@ _FUNCTIONS = {
     "train_tokenizer": "kzoo.tokenizers",
     "train": "kzoo.training.trainer",
     "evaluate": "kzoo.evaluation",
+    "explain": "kzoo.explanation",
     "open_bundle": "kzoo.export",
     "verify": "kzoo.export",
 }

@@ -48,7 +48,7 @@ def gpu_available():
     return any("cpu" not in device.lower() for device in keras.distribution.list_devices())
 
 
-def pull_back(function, *inputs):
+def differentiate(function, *inputs):
     """`function(*inputs)`, one tensor, and how gradients flow back through it.
 
     Args:

@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 def build_parser():
     """The whole command line. Importing the command files imports no backend."""
-    from kzoo.cli import bench, demo, evaluate, export, lengthen, run, show, train
+    from kzoo.cli import bench, demo, evaluate, explain, export, lengthen, run, show, train
 
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -44,7 +44,7 @@ def build_parser():
         added.set_defaults(command=command)
         return added
 
-    for group in (show, train, lengthen, evaluate, run, export, bench, demo):
+    for group in (show, train, lengthen, evaluate, run, explain, export, bench, demo):
         group.add_commands(add)
     return parser
 

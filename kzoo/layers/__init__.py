@@ -14,6 +14,7 @@ from kzoo.layers.chunks import CircularBlocks
 from kzoo.layers.embeddings import TokenEmbedding
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.hierarchical import Hierarchical
+from kzoo.layers.looking import AttentionMap, attention_maps, attention_rollout
 from kzoo.layers.lsh import LSHAttention
 from kzoo.layers.masks import Causal, Everything, Recent
 from kzoo.layers.normalization import LayerNormalization, RMSNormalization
@@ -27,11 +28,11 @@ from kzoo.layers.strided import Strided
 from kzoo.layers.transformer_xl_positions import QueryBiases, TransformerXLPositions
 
 __all__ = [
-    "ALiBi", "AdaptiveEmbedding", "AdaptiveSoftmax", "Attention", "AxialPositions", "BlockLocal", "BlockSparse",
-    "Blockwise", "Causal", "CircularBlocks", "Context", "ContextCache", "DecoderCache", "Everything", "FeedForward",
-    "Full", "GrowingCache", "Hierarchical", "LSHAttention", "LayerNormalization", "LearnedPositions", "MemoryCache",
-    "NoPosition", "Pattern", "Positions", "QueryBiases", "RMSNormalization", "Recent", "RelativePositionBias",
-    "ReversibleBlock", "ReversibleStack", "RingCache", "Rotary", "SharedKeys", "ShawRelative", "SinusoidalPositions",
-    "SlidingWindow", "StaticCache", "Strided", "TokenEmbedding", "TransformerBlock", "TransformerXLPositions",
-    "dot_product_attention", "locate",
+    "ALiBi", "AdaptiveEmbedding", "AdaptiveSoftmax", "Attention", "AttentionMap", "AxialPositions", "BlockLocal",
+    "BlockSparse", "Blockwise", "Causal", "CircularBlocks", "Context", "ContextCache", "DecoderCache", "Everything",
+    "FeedForward", "Full", "GrowingCache", "Hierarchical", "LSHAttention", "LayerNormalization", "LearnedPositions",
+    "MemoryCache", "NoPosition", "Pattern", "Positions", "QueryBiases", "RMSNormalization", "Recent",
+    "RelativePositionBias", "ReversibleBlock", "ReversibleStack", "RingCache", "Rotary", "SharedKeys", "ShawRelative",
+    "SinusoidalPositions", "SlidingWindow", "StaticCache", "Strided", "TokenEmbedding", "TransformerBlock",
+    "TransformerXLPositions", "attention_maps", "attention_rollout", "dot_product_attention", "locate",
 ]

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.backend import pull_back
+from kzoo.backend import differentiate
 from kzoo.layers.attention_function import MASKED_SCORE, attention_scores, weigh_values
 from kzoo.layers.patterns import Pattern, column, dense_attention, row, value_bias, visible_pairs
 from kzoo.layers.positions import Positions
@@ -114,10 +114,10 @@ def _attend(rule, places, query, keys, values, variables, num_places):
         def step(number, found):
             of_query, of_keys, of_values, *of_variables = found
             key, value = ops.take(keys, number, axis=0), ops.take(values, number, axis=0)
-            scores, pull_scores = pull_back(functools.partial(rule.scores, places, number), query, key, *variables)
+            scores, pull_scores = differentiate(functools.partial(rule.scores, places, number), query, key, *variables)
             weights = ops.exp(scores - ops.expand_dims(log_total, 3))                       # (B, H, T, W)
-            added, pull_mixed = pull_back(functools.partial(rule.mix, places, number), ops.cast(weights, value.dtype),
-                                          value, *variables)
+            added, pull_mixed = differentiate(
+                functools.partial(rule.mix, places, number), ops.cast(weights, value.dtype), value, *variables)
             of_weights, of_value, *through_values = pull_mixed(ops.cast(upstream, added.dtype))
             of_scores = weights * (ops.cast(of_weights, "float32") - ops.expand_dims(mean, 3))
             through_query, of_key, *through_scores = pull_scores(of_scores)

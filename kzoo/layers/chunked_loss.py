@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from kzoo.backend import pull_back
+from kzoo.backend import differentiate
 
 
 class TokenLosses(NamedTuple):
@@ -66,7 +66,7 @@ def _losses(targets, chunks, *weights):
 
         def step(number, found):
             of_chunks, *of_weights = found
-            _, pull = pull_back(lambda rows, *weights: of_chunk(rows, number, *weights),
+            _, pull = differentiate(lambda rows, *weights: of_chunk(rows, number, *weights),
                                 ops.take(chunks, number, axis=0), *weights)
             of_rows, *added = pull(ops.take(upstream, number, axis=0))
             of_chunks = ops.slice_update(of_chunks, (number, 0, 0), ops.expand_dims(of_rows, 0))

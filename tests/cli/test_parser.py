@@ -3,7 +3,7 @@ import pytest
 
 from kzoo.cli.parser import UsageError, build_parser, parse
 
-COMMANDS = ("list", "info", "train", "evaluate", "run", "export", "verify", "bench", "demo")
+COMMANDS = ("list", "info", "train", "evaluate", "run", "explain", "export", "verify", "bench", "demo")
 
 
 def test_every_command_is_there_and_explains_itself(capsys):

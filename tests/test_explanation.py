@@ -1,0 +1,105 @@
+"""`explain`: completeness of the attributions, maps of every layer, a page of its own."""
+import json
+import re
+import types
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kzoo
+from kzoo.tokenizers import train_tokenizer
+
+SIZES = dict(num_layers=2, num_heads=2, hidden_dim=12, intermediate_dim=17, max_sequence_length=24,
+             initializer_range=0.4)
+TEXT = "the cat sat on the mat and the dog ran"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer("wordpiece", [TEXT] * 9, vocabulary_size=60)
+
+
+def make(preset, tokenizer, **options):
+    keras.utils.set_random_seed(3)
+    return kzoo.create(preset, **SIZES, vocabulary_size=tokenizer.vocabulary_size, tokenizer=tokenizer, **options)
+
+
+@pytest.fixture(scope="module")
+def classifier(tokenizer):
+    return make("bert-tiny", tokenizer, task="text-classification", labels=("cat", "dog", "mat"),
+                pattern={"name": "hierarchical", "segment_size": 4})
+
+
+@pytest.fixture(scope="module")
+def found(classifier):
+    return kzoo.explain(classifier, TEXT)
+
+
+def test_attributions_make_up_the_whole_change(classifier, found):
+    logits = ops.convert_to_numpy(classifier({"token_ids": np.array([classifier.tokenizer.encode(TEXT)])}))[0]
+    probabilities = np.exp(logits) / np.exp(logits).sum()
+    assert found.answer == ("cat", "dog", "mat")[logits.argmax()]
+    assert np.exp(found.score) == pytest.approx(probabilities.max(), rel=1e-4)
+    change = found.score - found.baseline_score
+    assert found.attribution.sum() == pytest.approx(change, abs=1e-4) and abs(change) > 1e-3
+    assert found.gap == pytest.approx(abs(found.attribution.sum() - change), abs=1e-5)
+    assert found.attribution[1:].sum() != pytest.approx(change, abs=1e-4)  # every token counts
+    assert found.attribution.shape == (len(found.tokens),)
+
+
+def test_maps_and_rollout_have_rows_that_sum_to_one(found):
+    assert found.attention.shape == (2, 2, len(found.tokens), len(found.tokens))
+    np.testing.assert_allclose(found.attention.sum(axis=-1), 1, atol=1e-5)
+    np.testing.assert_allclose(found.rollout.sum(axis=-1), 1, atol=1e-5)
+    assert found.tokens[0] == "[CLS]" and found.tokens[2] == "cat" and len(found.layers) == 2
+
+
+def test_another_answer_is_explained_if_asked_for(classifier, found):
+    other = next(label for label in classifier.labels if label != found.answer)
+    assert kzoo.explain(classifier, TEXT, answer=other).score < found.score
+    with pytest.raises(ValueError, match="`answer` must be one of the labels cat, dog, mat. Received: 'cow'"):
+        kzoo.explain(classifier, TEXT, answer="cow")
+
+
+def test_the_next_token_hears_of_the_past_alone(tokenizer):
+    model = make("gpt2-nano", tokenizer, pattern={"name": "block_local", "block_size": 2, "look_back": 0})
+    found = kzoo.explain(model, TEXT)
+    assert found.question == "The next token" and found.position == len(found.tokens) - 1
+    assert not np.triu(found.attention, 1).any()
+    reached = np.flatnonzero(np.abs(found.attribution) > 1e-7)
+    assert reached.min() == len(found.tokens) - 2 == np.flatnonzero(found.rollout[-1] > 0).min()  # its own block
+
+
+def test_masks_and_tags_are_explained(tokenizer):
+    filled = kzoo.explain(make("bert-tiny", tokenizer, task="fill-mask"), "the [MASK] sat")
+    assert filled.tokens[filled.position] == "[MASK]"
+    with pytest.raises(ValueError, match=r"The text holds no \[MASK\] to fill in"):
+        kzoo.explain(make("bert-tiny", tokenizer, task="fill-mask"), "the cat")
+    tagger = make("bert-tiny", tokenizer, task="token-classification", labels=("O", "B-animal"))
+    tagged = kzoo.explain(tagger, TEXT, position=2)
+    assert tagged.question == "The label of 'cat'" and tagged.answer in tagger.labels
+    with pytest.raises(ValueError, match="`position` must be at least 0 and below 12. Received: 12"):
+        kzoo.explain(tagger, TEXT, position=12)
+
+
+def test_what_cannot_be_explained_is_refused(classifier):
+    with pytest.raises(ValueError, match="reads models of the tasks text-generation.*task is 'translation'"):
+        kzoo.explain(types.SimpleNamespace(task="translation"), "x")
+    with pytest.raises(ValueError, match="has 62 tokens, special ones included; the model reads 24"):
+        kzoo.explain(classifier, "the cat " * 30)
+    with pytest.raises(ValueError, match="`position` is for token-classification"):
+        kzoo.explain(classifier, TEXT, position=1)
+
+
+def test_the_page_holds_all_it_shows(found, tmp_path):
+    found.save_html(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=|https?://|@import", text)  # no network
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1])
+    assert data["tokens"] == list(found.tokens)
+    np.testing.assert_allclose(data["attention"], found.attention, atol=1e-4)
+    np.testing.assert_allclose(data["attribution"], found.attribution, atol=1e-4)
+    for path in found.layers:
+        assert f">{path}</option>" in text
