@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.backend import compile_function, gpu_available, pull_back
+from kzoo.backend import compile_function, differentiate, gpu_available
 
 
 @pytest.mark.parametrize("jit", [None, True, False])
@@ -25,11 +25,11 @@ def test_compiled_functions_see_the_weights_of_now(jit):
         np.testing.assert_array_equal(ops.convert_to_numpy(rest["double"]), 2 * x)
 
 
-def test_pull_back_gives_the_output_and_the_gradient():
+def test_differentiate_gives_the_output_and_the_gradient():
     x, y = (np.random.default_rng(i).normal(size=(2, 3)).astype("float32") for i in range(2))
     upstream = np.arange(6, dtype="float32").reshape(2, 3)
     inputs = tuple(ops.convert_to_tensor(each) for each in (x, y, x))
-    output, pull = pull_back(lambda x, y, unused: x * x * y, *inputs)
+    output, pull = differentiate(lambda x, y, unused: x * x * y, *inputs)
     gradients = pull(ops.convert_to_tensor(upstream))
     np.testing.assert_allclose(ops.convert_to_numpy(output), x * x * y, rtol=1e-6)
     for found, expected in zip(gradients, (2 * x * y * upstream, x * x * upstream, 0 * x), strict=True):

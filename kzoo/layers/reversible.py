@@ -5,7 +5,7 @@ Source: Gomez et al. 2017 (arXiv 1707.04585); for transformers: Kitaev et al. 20
 import keras
 from keras import ops
 
-from kzoo.backend import pull_back
+from kzoo.backend import differentiate
 
 LAYERS = ("attention", "feed_forward", "attention_norm", "feed_forward_norm")
 # How far the seeds of dropout move on at each call: further than a call draws.
@@ -138,10 +138,10 @@ class ReversibleStack(keras.layers.Layer):
                 up_first, up_second = ops.split(upstream, 2, axis=-1)
                 found = []
                 for i, (for_attention, for_feed) in reversed(list(enumerate(parts))):
-                    added, pull = pull_back(lambda x, *weights, i=i: feed(i, x, weights), first, *for_feed)
+                    added, pull = differentiate(lambda x, *weights, i=i: feed(i, x, weights), first, *for_feed)
                     by_first, *by_feed = pull(up_second)
                     second, up_first = second - added, up_first + by_first
-                    added, pull = pull_back(
+                    added, pull = differentiate(
                         lambda x, *weights, i=i: attend(i, x, weights, memos[i])[0], second, *for_attention)
                     by_second, *by_attention = pull(up_first)
                     first, up_second = first - added, up_second + by_second

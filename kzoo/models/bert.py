@@ -351,13 +351,22 @@ def read_roberta(ours, theirs, tensors):
 
 def _write_bert(theirs, config):
     refuse_pattern("bert", config)
+    _refuse_no_segments(config)
+
+
+def _refuse_no_segments(config):
     if not config.num_segments:
         raise ValueError("Hugging Face's 'bert' and 'roberta' have no room for `num_segments`=0; keep it in the kzoo "
                          "format.")
 
 
+def _write_roberta(theirs, config):
+    refuse_pattern("roberta", config)
+    write_roberta(theirs, config)
+
+
 def write_roberta(theirs, config):
-    _write_bert(theirs, config)
+    _refuse_no_segments(config)
     theirs["max_position_embeddings"] += config.position_offset
     theirs["pad_token_id"] = config.position_offset - 1
 
@@ -411,7 +420,7 @@ register(Family(
             values={"activation": {"gelu": "gelu"}},  # that of its masked-LM head, whatever the config says
             fixed={"use_pooler": True, "classifier_activation": "tanh"},
             read=read_roberta,
-            write=write_roberta,
+            write=_write_roberta,
         ),
     ),
 ))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.backend import compile_function, pull_back
+from kzoo.backend import compile_function, differentiate
 from kzoo.layers import Causal, Everything, LSHAttention, Positions
 from kzoo.layers.lsh import bucket_order, lsh_attention, lsh_buckets, shared_attention, sort_rows, unsort_rows
 
@@ -138,8 +138,8 @@ def test_rows_are_sorted_and_fetched_back_with_their_gradients():
 
     def there_and_back(x, upstream, order):
         inverse = ops.cast(ops.argsort(order, axis=-1), "int32")
-        rows, pull_rows = pull_back(lambda x: sort_rows(x, order, inverse), x)
-        again, pull_again = pull_back(lambda rows: unsort_rows(rows, order, inverse), rows)
+        rows, pull_rows = differentiate(lambda x: sort_rows(x, order, inverse), x)
+        again, pull_again = differentiate(lambda rows: unsort_rows(rows, order, inverse), rows)
         return rows, *pull_rows(upstream), again, *pull_again(upstream)
 
     rows, by_rows, again, by_again = computed(there_and_back, x, upstream, order)

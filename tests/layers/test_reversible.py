@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.backend import compile_function, pull_back
+from kzoo.backend import compile_function, differentiate
 from kzoo.layers import (
     Attention,
     Causal,
@@ -76,7 +76,7 @@ def in_training(made):
             with keras.StatelessScope(state_mapping=[*zip(made.trainable_variables, values, strict=True), *state]):
                 return made(ops.convert_to_tensor(x), POSITIONS, training=True)
 
-        result, pull = pull_back(output, *values)
+        result, pull = differentiate(output, *values)
         return result, pull(ops.convert_to_tensor(upstream))
 
     compiled = compile_function(made, pulled)
