@@ -7,7 +7,7 @@ import re
 
 from kzoo.errors import unknown
 from kzoo.export.manifest import MANIFEST, RECORD, open_manifest
-from kzoo.export.signature_tables import TABLES
+from kzoo.export.signature_tables import TABLES, table_of
 from kzoo.export.signatures import signatures
 from kzoo.export.text_forms import reads_text, text_file
 from kzoo.tokenizers import tokenizer_files
@@ -235,7 +235,7 @@ def _read_artifact(read, row, files, task, sizes):
         if path not in files:
             read.fail(f"an artifact names the file {path!r:.200}, which `files` does not list")
     main = read.path(row, "file")
-    wanted = _main_files(task, runtime, variant)
+    wanted = _main_files(task, sizes, runtime, variant)
     if main not in wanted:
         read.fail(f"`file` of the artifact {runtime!r}, variant {variant!r}, must be {wanted[0]!r}, "
                   f"found {main!r:.200}")
@@ -251,11 +251,11 @@ def _read_artifact(read, row, files, task, sizes):
                     {name: row[name] for name in RECORD if name in row})
 
 
-def _main_files(task, runtime, variant):
+def _main_files(task, sizes, runtime, variant):
     """Where the graphs of an artifact lie; the first is its main file."""
     if runtime != "onnx":
         return [main_file(runtime, variant, text_file(task) if reads_text(runtime) else "model")]
-    return list(dict.fromkeys(main_file(runtime, variant, form.file_name) for form in TABLES[task][runtime]))
+    return list(dict.fromkeys(main_file(runtime, variant, form.file_name) for form in table_of(task, sizes)[runtime]))
 
 
 def _check_signatures(read, row, main, expected):

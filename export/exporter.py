@@ -87,6 +87,10 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
         raise ValueError(f"Models of the task {model.task!r} cannot be exported; those of "
                          f"{', '.join(FORWARD)} can.")
     check_static_length(model, static_length)
+    if model.backbone.hears_cuts:
+        raise ValueError("The model's answers depend on where a text is cut into segments, so that reading it at once "
+                         "and token by token would differ. Export it with `same_length`='memory', as such models are "
+                         "evaluated, or with `initial_memory`='empty'.")
     for target, variant in plan:
         target.check_calibration(variant, model.task, calibration_data)
         target.check_size(model)

@@ -2,7 +2,7 @@
 import pathlib
 
 from kzoo.export.artifact import main_file
-from kzoo.export.signature_tables import FORWARD
+from kzoo.export.signature_tables import FORWARD, kind_of
 
 
 def write_extras(model, folder, runtime, variant, sizes):
@@ -16,7 +16,8 @@ def write_extras(model, folder, runtime, variant, sizes):
 
     Returns: the files written, relative to `folder`.
     """
-    return [name for write in EXTRAS.get((model.task, runtime), ()) for name in write(model, folder, variant, sizes)]
+    writers = EXTRAS.get((kind_of(model.task, sizes), runtime), ())
+    return [name for write in writers for name in write(model, folder, variant, sizes)]
 
 
 def _genai(model, folder, variant, sizes):
@@ -67,7 +68,7 @@ def _litertlm(model, folder, variant, sizes):
     return [str(pathlib.PurePosixPath(place.relative_to(folder)))]
 
 
-# (task, runtime) -> what is written beside it.
+# (what `kind_of` says, runtime) -> what is written beside it.
 EXTRAS = {
     **{(task, "onnx"): (_javascript,) for task in FORWARD},
     ("text-generation", "onnx"): (_javascript, _genai, _tokenizer),

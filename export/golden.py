@@ -13,6 +13,7 @@ from kzoo.export.signatures import forward_signature
 GREEDY_STEPS = 32
 TOP = 8  # likeliest tokens recorded at each greedy step
 LARGEST_ANSWER = 2**21  # numbers of one output of one long text
+SEGMENTS = 3  # that models without a limit read
 LONGEST_END = 2048  # contexts up to this length are also tried at their very end
 MAX_BYTES = 2**31
 
@@ -118,6 +119,8 @@ def _record_stack(session, random):
     """(cases, continuations) of a model with one stack."""
     sizes = session.sizes
     longest = sizes.get("static_length", sizes["max_sequence_length"])
+    if not sizes["max_sequence_length"]:
+        longest *= SEGMENTS  # there is no limit, and what is of fixed shape reads on
     form = session.signatures["forward"]
     per_token = tuple(row.name for row in form.outputs if "sequence_length" in row.shape)
     generates = hasattr(session, "prefill")  # then continuations go to the end of the context

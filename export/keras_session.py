@@ -1,9 +1,12 @@
 """The live Keras model as a session: the reference that artifacts are compared with."""
+import keras
 import numpy as np
 from keras import ops
 
 from kzoo.export.checked_decoder import CheckedDecoder
+from kzoo.export.recurrent import RecurrentSession
 from kzoo.export.session import Session
+from kzoo.export.signature_tables import kind_of
 from kzoo.export.signatures import settings_of, sizes_of
 from kzoo.export.task_sessions import AnsweringSession, Seq2SeqSession, TextGenerationSession, sessions
 from kzoo.export.trace import run_signature
@@ -89,9 +92,25 @@ class KerasGeneration(KerasSession, _Live, TextGenerationSession):
         self._decoder = self.model.decoder()
 
 
-SESSIONS = sessions(KerasGeneration, KerasAnswering, KerasSeq2Seq)
+class KerasRecurrent(KerasSession, RecurrentSession):
+    """A decoder with a memory; see `KerasSession`."""
+
+    def begin(self, rows):
+        return self.model.backbone.empty_cache(rows)
+
+    def step(self, token_ids, padding_mask, state):
+        inputs = {"token_ids": ops.convert_to_tensor(token_ids), "padding_mask": ops.convert_to_tensor(padding_mask)}
+        logits, state = self.model.forward(inputs, state, training=False)
+        return np.asarray(ops.convert_to_numpy(logits)), state
+
+    def _reorder(self, state, rows):
+        rows = ops.convert_to_tensor(np.asarray(rows, "int32"))
+        return keras.tree.map_structure(lambda tensor: ops.take(tensor, rows, axis=0), state)
+
+
+SESSIONS = sessions(KerasGeneration, KerasAnswering, KerasSeq2Seq, KerasRecurrent)
 
 
 def live_session(model, sizes=None):
     """The session on a live model: the reference of verifications. `sizes`: a bundle's; None means the model's."""
-    return SESSIONS[model.task](model, sizes=sizes)
+    return SESSIONS[kind_of(model.task, sizes_of(model))](model, sizes=sizes)

@@ -4,7 +4,7 @@ import pathlib
 import warnings
 
 from kzoo.errors import unknown
-from kzoo.export.signature_tables import REWRITING, SIZES
+from kzoo.export.signature_tables import NO_LIMIT, REWRITING, kind_of, size_names
 from kzoo.files import json_text, read_json, write_atomic
 from kzoo.tasks.options import GenerationOptions
 
@@ -124,9 +124,10 @@ class Reader:
 
     def sizes(self, manifest, task):
         sizes = self.field(manifest, "sizes", dict)
-        self.only(sizes, SIZES[task])
-        for name in SIZES[task]:
-            free = task in REWRITING and name in ("max_sequence_length", "max_target_length")  # 0: no limit
+        names = size_names(task, sizes)
+        self.only(sizes, names)
+        for name in names:  # 0: no limit
+            free = kind_of(task, sizes) in NO_LIMIT and name in ("max_sequence_length", "max_target_length")
             self.whole(sizes, name, 0 if free else 1, MAX_LAYERS if name == "num_layers" else MAX_COUNT)
         if 0 < sizes["max_sequence_length"] < sizes.get("static_length", 0):
             self.fail(f"`static_length` must be at most `max_sequence_length`, {sizes['max_sequence_length']}")

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 
 from kzoo.export.artifact import main_file
+from kzoo.export.recurrent import RecurrentSession
 from kzoo.export.session import Session, check_threads
 from kzoo.export.session_inputs import token_positions
 from kzoo.export.signatures import merged_signature
@@ -196,4 +197,15 @@ def _value(array):
     return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
 
 
-SESSIONS = sessions(OnnxGeneration, OnnxAnswering, OnnxSeq2Seq)
+class OnnxRecurrent(OnnxSession, RecurrentSession):
+    """A decoder with a memory; see `OnnxSession`."""
+
+    def step(self, token_ids, padding_mask, state):
+        outputs = self._call_native("decode", {"token_ids": token_ids, "padding_mask": padding_mask, **state})
+        return outputs.pop("logits").numpy(), outputs
+
+    def _reorder(self, state, rows):
+        return {name: _value(value.numpy()[rows]) for name, value in state.items()}
+
+
+SESSIONS = sessions(OnnxGeneration, OnnxAnswering, OnnxSeq2Seq, OnnxRecurrent)

@@ -1,10 +1,10 @@
 """The README of a bundle: how to run each of its files where it belongs."""
 import string
 
-from kzoo.export import readme_answering, readme_generation, readme_rewriting, readme_text
+from kzoo.export import readme_answering, readme_generation, readme_recurrent, readme_rewriting, readme_text
 from kzoo.export.genai import JAVASCRIPT_TYPES
 from kzoo.export.layouts import describe_layouts
-from kzoo.export.signature_tables import ANSWERS, REWRITING
+from kzoo.export.signature_tables import ANSWERS, RECURRENT, REWRITING, kind_of
 from kzoo.export.signatures import prefill_lengths, signatures
 from kzoo.export.text_forms import reads_text
 from kzoo.global_tokens import RULES
@@ -81,8 +81,8 @@ def render_readme(manifest):
     has_tokenizer = "tokenizer.json" in bytes_of
     has_litertlm = any(name.endswith(".litertlm") for name in bytes_of)
     first = next(name for name in ("onnx", "tflite", "savedmodel", "keras") if name in runtimes)
-    describe = _generation if manifest["task"] == "text-generation" else (
-        _rewriting if manifest["task"] in REWRITING else _answering)
+    known = {"text-generation": _generation, RECURRENT: _recurrent, **dict.fromkeys(REWRITING, _rewriting)}
+    describe = known.get(kind_of(manifest["task"], sizes), _answering)
     texts, values = describe(manifest, has_tokenizer)
     texts = {**texts, **readme_text.RUNTIMES, "keras": KERAS}
     values = {
@@ -123,6 +123,15 @@ def _generation(manifest, has_tokenizer):
         "call": f"session({prompt}, max_new_tokens=32)", "heads": sizes["num_key_value_heads"],
         "room": sizes["static_length"], "width": sizes["head_dim"], "vocabulary": sizes["vocabulary_size"],
         "prefill": _listed(f"prefill_{length}" for length in prefill_lengths(sizes["static_length"]))}
+
+
+def _recurrent(manifest, has_tokenizer):
+    """(texts, values) of a model that continues text with a memory."""
+    sizes = manifest["sizes"]
+    prompt = '"Hello"' if has_tokenizer else "[1, 2, 3]"
+    return readme_recurrent.RUNTIMES, {
+        "call": f"session({prompt}, max_new_tokens=32)", "memory": sizes["memory_length"],
+        "room": sizes["static_length"], "hidden": sizes["hidden_dim"], "vocabulary": sizes["vocabulary_size"]}
 
 
 def _rewriting(manifest, has_tokenizer):

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kzoo.export.recurrent import RecurrentSession
 from kzoo.export.session import Session, check_threads
 from kzoo.export.task_sessions import AnsweringSession, GrowingSeq2SeqSession, TextGenerationSession, sessions
 
@@ -92,4 +93,15 @@ def _cache_of(results):
     return {name: value for name, value in results.items() if name != "logits"}
 
 
-SESSIONS = sessions(SavedModelGeneration, SavedModelAnswering, SavedModelSeq2Seq)
+class SavedModelRecurrent(SavedModelSession, RecurrentSession):
+    """A decoder with a memory; see `SavedModelSession`."""
+
+    def step(self, token_ids, padding_mask, state):
+        outputs = self._call_native("decode", {"token_ids": token_ids, "padding_mask": padding_mask, **state})
+        return outputs.pop("logits").numpy(), outputs
+
+    def _reorder(self, state, rows):
+        return {name: tf.gather(value, rows) for name, value in state.items()}
+
+
+SESSIONS = sessions(SavedModelGeneration, SavedModelAnswering, SavedModelSeq2Seq, SavedModelRecurrent)

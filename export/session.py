@@ -6,6 +6,7 @@ import os
 from kzoo.errors import unknown
 from kzoo.export.artifact import read_bundle
 from kzoo.export.session_inputs import check_inputs, complete
+from kzoo.export.signature_tables import kind_of
 from kzoo.export.signatures import forward_signature, signatures
 
 # Runtime -> the module whose SESSIONS has a class for each task, and the extra that brings its packages.
@@ -136,7 +137,7 @@ def open_session(bundle, artifact, **options):
 
     module, extra = {**RUNTIMES, **TEXT_RUNTIMES}[artifact.runtime]
     try:
-        cls = importlib.import_module(module).SESSIONS[bundle.task]
+        cls = importlib.import_module(module).SESSIONS[kind_of(bundle.task, bundle.sizes)]
     except ImportError as error:
         raise ImportError(f"The runtime {artifact.runtime!r} needs packages that are not here ({error}). "
                           f"Install them with: pip install '{extra}'.") from error

@@ -228,6 +228,39 @@ TABLES = {
     **dict.fromkeys(REWRITING, _REWRITING),
 }
 
+
+def _memory(prefix, mask_dtype, batch_size="batch_size"):
+    """The rows of a memory, by what the file calls them."""
+    return (Row("memory_{i}", f"{prefix}memory_{{i}}", (batch_size, "memory_length", "hidden_dim"), "float32"),
+            Row("memory_padding_mask", f"{prefix}memory_mask", (batch_size, "memory_length"), mask_dtype))
+
+
+def _segment(name, length):
+    """TFLite's signature that reads so many tokens."""
+    memory = _memory("", "int32", 1)
+    return Signature(name, name, (Row("token_ids", "tokens", (1, length), "int32"),
+                                  Row("padding_mask", "mask", (1, length), "int32"), *memory),
+                     (Row("logits", "logits", (1, length, "vocabulary_size"), "float32"), *memory))
+
+
+# Of text-generation by a model with a memory in the place of keys and values: each call reads a segment after it.
+RECURRENT = "recurrent text-generation"
+RECURRENT_TABLE = {
+    "onnx": (Signature("decode", "model", (
+        Row("token_ids", "input_ids", _PER_TOKEN, "int64"), Row("padding_mask", "attention_mask", _PER_TOKEN, "int64"),
+        *_memory("past_", "int64"),
+    ), (*FORWARD["text-generation"].outputs, *_memory("present_", "int64"))),),
+    "tflite": (_segment("decode", 1), _segment("prefill", "static_length")),
+    "savedmodel": (
+        dataclasses.replace(FORWARD["text-generation"], file_name="serving_default"),
+        Signature("decode", "decode", (Row("token_ids", "token_ids", _PER_TOKEN, "int32"),
+                                       Row("padding_mask", "padding_mask", _PER_TOKEN, "bool"), *_memory("", "bool")),
+                  (*FORWARD["text-generation"].outputs, *_memory("", "bool"))),
+    ),
+    "keras": (FORWARD["text-generation"],),
+    **TOKENIZE_FORMS,
+}
+
 _CACHED = ("num_layers", "num_key_value_heads", "head_dim", "vocabulary_size", "max_sequence_length", "static_length")
 _TEXTS = ("vocabulary_size", "max_sequence_length", "num_segments", "max_global_tokens")
 
@@ -242,3 +275,21 @@ SIZES = {
     # Longest source and target; 0 stands for no limit. `static_length` is that of files with fixed shapes.
     **dict.fromkeys(REWRITING, (*_CACHED, "max_target_length", "hidden_dim", "source_vocabulary_size")),
 }
+RECURRENT_SIZES = ("num_layers", "memory_length", "hidden_dim", "vocabulary_size", "max_sequence_length",
+                   "static_length")
+NO_LIMIT = (*REWRITING, RECURRENT)  # whose `max_sequence_length` may be 0
+
+
+def kind_of(task, sizes):
+    """A task, or `RECURRENT`: what decides on signatures, sizes and sessions."""
+    return RECURRENT if task == "text-generation" and "memory_length" in sizes else task
+
+
+def table_of(task, sizes):
+    """runtime -> signatures, not expanded."""
+    return RECURRENT_TABLE if kind_of(task, sizes) == RECURRENT else TABLES[task]
+
+
+def size_names(task, sizes):
+    """What `sizes` must hold, and no more."""
+    return RECURRENT_SIZES if kind_of(task, sizes) == RECURRENT else SIZES[task]

@@ -2,7 +2,7 @@
 import dataclasses
 
 from kzoo.errors import unknown
-from kzoo.export.signature_tables import FORWARD, MERGED, MERGES, REWRITING, SIZES, TABLES
+from kzoo.export.signature_tables import FORWARD, MERGED, MERGES, REWRITING, SIZES, TABLES, size_names, table_of
 
 # Buckets of runtimes with fixed shapes, as far as the context reaches. They are few because an interpreter prepares
 # the weights anew for every signature: each one costs about the memory of the whole model.
@@ -22,10 +22,11 @@ def signatures(task, runtime, sizes):
     """
     if task not in TABLES:
         raise ValueError(unknown("task", task, TABLES))
-    if runtime not in TABLES[task]:
-        raise ValueError(unknown("runtime", runtime, TABLES[task]))
+    table = table_of(task, sizes)
+    if runtime not in table:
+        raise ValueError(unknown("runtime", runtime, table))
     result = {}
-    for signature in TABLES[task][runtime]:
+    for signature in table[runtime]:
         lengths = (None,)
         if "{length}" in signature.name:
             buckets = prefill_lengths if signature.name.startswith("prefill") else forward_lengths
@@ -91,11 +92,13 @@ def sizes_of(model, static_length=None):
              "max_target_length": getattr(backbone, "max_target_length", None) or 0,
              "max_global_tokens": getattr(config, "max_global_tokens", 1),
              "num_segments": max(getattr(config, "num_segments", 1), 1),
-             "num_labels": len(getattr(model, "labels", ()))}
+             "num_labels": len(getattr(model, "labels", ())),
+             "num_layers": backbone.num_cached_layers()}
+    if backbone.recurrent:  # texts have no limit; what has is the segment
+        found.update(memory_length=config.memory_length, max_sequence_length=0)
     if hasattr(config, "key_value_shape"):
-        found["num_layers"] = backbone.num_cached_layers()
         found["num_key_value_heads"], found["head_dim"] = config.key_value_shape()
-    return {name: found[name] for name in SIZES[model.task]}
+    return {name: found[name] for name in size_names(model.task, found)}
 
 
 def check_static_length(model, static_length):

@@ -8,7 +8,7 @@ from kzoo.export.checked_decoder import CheckedDecoder
 from kzoo.export.session import Session
 from kzoo.export.session_inputs import check_inputs
 from kzoo.export.signature import Signature
-from kzoo.export.signature_tables import REWRITING
+from kzoo.export.signature_tables import RECURRENT, REWRITING
 from kzoo.tasks.answering import TextModel
 from kzoo.tasks.answers import ANSWERS
 from kzoo.tasks.answers import answer as answer_texts
@@ -48,7 +48,7 @@ class TextGenerationSession(Session, CheckedDecoder):
 
     @property
     def max_sequence_length(self):
-        return self.sizes["max_sequence_length"]
+        return self.sizes["max_sequence_length"] or None
 
     def generate(self, inputs, stream=None, **options):
         """Continue text or token ids; see `kzoo.tasks.generate.generate` for inputs and options."""
@@ -140,6 +140,7 @@ class _GrowingTargets(CheckedDecoder):
                 for name, value in state.items()}
 
 
-def sessions(generating, answering, rewriting):
-    """The `SESSIONS` of a runtime: task -> class."""
-    return {"text-generation": generating, **dict.fromkeys(ANSWERS, answering), **dict.fromkeys(REWRITING, rewriting)}
+def sessions(generating, answering, rewriting, recurrent):
+    """The `SESSIONS` of a runtime: what `kind_of` says -> class."""
+    return {"text-generation": generating, RECURRENT: recurrent, **dict.fromkeys(ANSWERS, answering),
+            **dict.fromkeys(REWRITING, rewriting)}

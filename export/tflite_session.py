@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kzoo.export.checked_decoder import CheckedDecoder
+from kzoo.export.recurrent import RecurrentSession
 from kzoo.export.session import Session, check_threads
 from kzoo.export.signatures import forward_lengths, prefill_lengths
 from kzoo.export.task_sessions import AnsweringSession, Seq2SeqSession, TextGenerationSession, sessions
@@ -213,4 +214,26 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
         return tuple(state[int(row)] for row in rows)  # a step makes new arrays, so rows may share theirs
 
 
-SESSIONS = sessions(TFLiteGeneration, TFLiteAnswering, TFLiteSeq2Seq)
+class TFLiteRecurrent(TFLiteSession, RecurrentSession):
+    """A decoder with a memory, row by row: segments of one length, then single tokens; see `TFLiteSession`."""
+
+    def begin(self, rows):
+        return [super().begin(1)] * rows
+
+    def width(self, length):
+        return length if length == 1 else self.sizes["static_length"]
+
+    def step(self, token_ids, padding_mask, state):
+        found, after = [], []
+        for ids, mask, memory in zip(token_ids.astype("int32"), padding_mask.astype("int32"), state, strict=True):
+            outputs = self._call("decode" if len(ids) == 1 else "prefill",
+                                 {"token_ids": ids[None], "padding_mask": mask[None], **memory})
+            found.append(outputs.pop("logits").numpy()[0])
+            after.append(outputs)
+        return np.stack(found), after
+
+    def _reorder(self, state, rows):
+        return [state[int(row)] for row in rows]  # a step makes new arrays, so rows may share theirs
+
+
+SESSIONS = sessions(TFLiteGeneration, TFLiteAnswering, TFLiteSeq2Seq, TFLiteRecurrent)

@@ -1,7 +1,7 @@
 """A signature's computation: the model's one forward pass, dressed in the signature's names."""
 from keras import ops
 
-from kzoo.layers.cache import ContextCache, DecoderCache, GrowingCache, StaticCache
+from kzoo.layers.cache import ContextCache, DecoderCache, GrowingCache, MemoryCache, StaticCache
 
 # What models call their inputs, and what they take them as; files have other types.
 DTYPES = {"token_ids": "int32", "padding_mask": "bool", "segment_ids": "int32", "global_mask": "bool",
@@ -10,6 +10,8 @@ DTYPES = {"token_ids": "int32", "padding_mask": "bool", "segment_ids": "int32", 
 
 def run_signature(model, signature, inputs):
     """Tensors in and out by kzoo's names.
+
+    A signature with a memory takes and returns `memory_{i}` and `memory_padding_mask`.
 
     A signature with a past takes `cache_keys_{i}` and `cache_values_{i}`: of fixed size where all of the row's sizes
     are numbers, else growing. One that only returns a cache starts from an empty one. A model with an encoder also
@@ -35,11 +37,17 @@ def run_signature(model, signature, inputs):
 
 def _run_stack(model, rows, call, inputs):
     cache = None
-    if "cache_keys_0" in inputs:
+    if "memory_0" in inputs:
+        mask = ops.cast(inputs["memory_padding_mask"], "bool")
+        cache = tuple(MemoryCache(inputs[f"memory_{i}"], mask) for i in range(model.config.num_layers))
+    elif "cache_keys_0" in inputs:
         cache = tuple(_own_cache(rows, inputs, i) for i in range(model.config.num_layers))
     elif "cache_keys_0" in rows:
         cache = model.backbone.empty_cache(ops.shape(call["token_ids"])[0])
     outputs, cache = _forward(model, call, cache)
+    if "memory_0" in rows:
+        outputs["memory_padding_mask"] = ops.cast(cache[0].padding_mask, rows["memory_padding_mask"].dtype)
+        outputs.update({f"memory_{i}": layer.hidden_states for i, layer in enumerate(cache)})
     return {**outputs, **_named("cache", cache or (), rows)}
 
 

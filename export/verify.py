@@ -182,7 +182,9 @@ def compare(golden, session, name=None):
         checks += [(f"padded to {width}", lambda width=width: _check_padding(session, case, tolerance, width))
                    for width in (length + 1, 4 * length) if width <= longest]
     if golden.continuations:
-        long = [case for case in golden.cases if case.prompts()["token_ids"].shape[1] > 2]
+        # Where a memory forgets, it may matter how a text is cut.
+        longest = session.sizes.get("memory_length", math.inf)
+        long = [case for case in golden.cases if 2 < case.prompts()["token_ids"].shape[1] <= longest]
         for case in long:
             checks.append((f"cached = uncached: {case.name}",
                            lambda case=case: _check_cached(session, case, tolerance)))
@@ -268,7 +270,8 @@ def _check_cached(session, case, tolerance):
 
 def _has_free_decode(session):
     form = session.file_signatures.get("decode")
-    return form is not None and "sequence_length" in form.inputs[0].shape
+    begins = "prefill" in session.file_signatures
+    return form is not None and begins and "sequence_length" in form.inputs[0].shape
 
 
 def _check_pieces(session, case, tolerance):

@@ -53,7 +53,7 @@ def _make_scorer(model, sequence_length, batch_size, memory_length):
 
     if memory_length is not None:
         model = with_memory(model, memory_length)
-    recurrent = hasattr(model, "backbone") and model.backbone.recurrent
+    recurrent = model.backbone.recurrent if hasattr(model, "backbone") else "memory_length" in model.sizes
     return (StreamScorer if recurrent else WindowScorer)(model, sequence_length, batch_size)
 
 

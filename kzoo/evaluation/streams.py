@@ -1,7 +1,13 @@
 """How well a model with a memory predicts text: it reads on where it ended."""
 import numpy as np
 
-from kzoo.evaluation.language_modeling import LARGEST_BATCH, LOGITS, limits_of, require_text_generation
+from kzoo.evaluation.language_modeling import (
+    LARGEST_BATCH,
+    LOGITS,
+    limits_of,
+    require_text_generation,
+    token_losses,
+)
 from kzoo.training.token_streams import TokenStreams
 
 STREAM = 16  # memories that a stream is long, at least, of those that each begin with an empty one
@@ -14,9 +20,10 @@ class StreamScorer:
     (`batch_size` 1) every token has its whole past, and with more the text is read in as many parts at once.
 
     Args:
-        model: a task model whose backbone is recurrent.
-        sequence_length: T, tokens of a segment; None means the model's `max_sequence_length`. Any number will do.
-        batch_size: streams; None takes as many as are 16 memories long, each, and fit into memory.
+        model: a task model whose backbone is recurrent, or a session of its bundle.
+        sequence_length: T, tokens of a segment; None means the model's `max_sequence_length`. Any number will do; a
+            session reads those of its file.
+        batch_size: streams; None takes as many as are 16 memories long, each, and fit into memory, and 1 of a session.
         jit: compile the model with XLA; None does so on accelerators.
 
     Raises: ValueError for another task than text generation.
@@ -29,11 +36,22 @@ class StreamScorer:
         for name, value in (("sequence_length", sequence_length), ("batch_size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1. Received: {value!r}.")
-        self.model = model
-        self.sequence_length = sequence_length or limits_of(model)[0]
-        self.batch_size = batch_size
+        self.sequence_length, self.batch_size = sequence_length, batch_size
         self._end_id = None if model.tokenizer is None else model.tokenizer.eos_id
-        self._score = _model_scorer(model, jit)
+        if hasattr(model, "run"):
+            fixed = {"sequence_length": model.sizes["static_length"], "batch_size": 1}
+            for name, value in fixed.items():
+                given = getattr(self, name)
+                if given not in (None, value):
+                    raise ValueError(f"`{name}` must be {value} for a file of a bundle. Received: {given}.")
+                setattr(self, name, value)
+            self._begin, self._score = model.begin, _session_scorer(model)
+            return
+        self.sequence_length = sequence_length or limits_of(model)[0]
+        self._begin, self._score = model.backbone.empty_cache, _model_scorer(model, jit)
+        longest = STREAM * max(self.sequence_length, model.config.memory_length)
+        fitting = LOGITS // (self.sequence_length * limits_of(model)[1])
+        self._streams = lambda tokens: max(1, min(LARGEST_BATCH, fitting, tokens // longest))
 
     def score(self, tokens, max_tokens=None, report=None):
         """The summed loss, in nats, and how many tokens it is of.
@@ -49,7 +67,7 @@ class StreamScorer:
         batches = streams.batches_per_epoch
         if max_tokens is not None:
             batches = min(batches, max(1, max_tokens // (length * streams.batch_size)))
-        state, nats, count = self.model.backbone.empty_cache(streams.batch_size), 0.0, 0
+        state, nats, count = self._begin(streams.batch_size), 0.0, 0
         for number in range(batches):
             inputs, targets, weights = streams.batch(number)
             each, state = self._score(inputs, targets, weights, state)
@@ -59,10 +77,14 @@ class StreamScorer:
                 report(count)
         return nats, count
 
-    def _streams(self, tokens):
-        longest = STREAM * max(self.sequence_length, self.model.config.memory_length)
-        fitting = LOGITS // (self.sequence_length * limits_of(self.model)[1])
-        return max(1, min(LARGEST_BATCH, fitting, tokens // longest))
+
+def _session_scorer(session):
+    def score(inputs, targets, weights, state):
+        state = session.begin(1) if inputs["begins"].any() else state
+        logits, state = session.step(inputs["token_ids"], inputs["padding_mask"], state)
+        return (token_losses(logits, targets) * weights).sum(axis=-1), state
+
+    return score
 
 
 def _model_scorer(model, jit):

@@ -70,9 +70,10 @@ class AdaptiveEmbedding(keras.layers.Layer):
             for cluster, table in enumerate(tables):
                 rows = table.shape[0]
                 index = token_ids - begin
-                inside = ops.expand_dims((index >= 0) & (index < rows), -1)                # (B, T, 1)
-                found = self._vectors(cluster, ops.take(table, ops.clip(index, 0, rows - 1), axis=0))
-                vectors = vectors + ops.where(inside, found, 0.0)
+                inside = (index >= 0) & (index < rows)                                     # (B, T)
+                # Not a clip: of whole numbers from 0 to 6 TFLite makes a ReLU6, which it has for others alone.
+                found = self._vectors(cluster, ops.take(table, ops.where(inside, index, 0), axis=0))
+                vectors = vectors + ops.where(ops.expand_dims(inside, -1), found, 0.0)     # (B, T, E)
                 begin += rows
         return vectors * self.hidden_dim ** 0.5
 

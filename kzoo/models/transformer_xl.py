@@ -212,6 +212,11 @@ class TransformerXLBackbone(Backbone):
         slot = ops.expand_dims(ops.arange(slots, dtype="int32"), 0)                                # (1, M + T)
         return real | ((slot < first) & (slot >= first - self.config.memory_length))
 
+    @property
+    def hears_cuts(self):
+        """Whether a token's answer depends on where its text is cut into segments, however short the text."""
+        return self.config.same_length == "no" and self.config.initial_memory == "zeros"
+
     def logits(self, hidden_states):
         """(B, T, E) -> float32 (B, T, V): logits; with `cutoffs` log-probabilities, which serve as logits as well."""
         return self.softmax(hidden_states)
