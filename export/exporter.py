@@ -80,6 +80,9 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
     if model.task not in FORWARD:
         raise ValueError(f"Models of the task {model.task!r} cannot be exported; those of "
                          f"{', '.join(FORWARD)} can.")
+    obstacle = model.backbone.export_obstacle()
+    if obstacle is not None:
+        raise ValueError(obstacle)
     check_static_length(model, static_length)
     if text:
         plan, remarks = add_text(plan, model)

@@ -53,6 +53,10 @@ class Backbone(keras.Model):
         are read out with the table of the embedding."""
         return None
 
+    def export_obstacle(self):
+        """Why the model cannot be exported, in a sentence; None where it can."""
+        return None
+
     def num_cached_layers(self):
         """How many layers have a cache."""
         return self.config.num_layers
