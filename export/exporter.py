@@ -86,6 +86,9 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
     if model.task not in FORWARD:
         raise ValueError(f"Models of the task {model.task!r} cannot be exported; those of "
                          f"{', '.join(FORWARD)} can.")
+    obstacle = model.backbone.export_obstacle()
+    if obstacle is not None:
+        raise ValueError(obstacle)
     check_static_length(model, static_length)
     if model.backbone.hears_cuts:
         raise ValueError("The model's answers depend on where a text is cut into segments, so that reading it at once "

@@ -34,16 +34,17 @@ def lsh_buckets(vectors, rotations, num_buckets, padding_mask=None):
     """
     sizes = bucket_sizes(num_buckets)
     heads, width, rounds, columns = rotations.shape
+    length = vectors.shape[1]
     vectors = ops.transpose(ops.cast(ops.stop_gradient(vectors), "float32"), (0, 2, 1, 3))       # (B, H, T, D)
     table = ops.reshape(ops.cast(rotations, "float32"), (heads, width, rounds * columns))
     turned = ops.matmul(vectors, table)                                                          # (B, H, T, R * C)
-    turned = ops.reshape(turned, (-1, heads, vectors.shape[2], rounds, columns))                 # (B, H, T, R, C)
+    turned = ops.reshape(turned, (-1, heads, length * rounds, columns))                          # (B, H, T * R, C)
     buckets, start, product = 0, 0, 1
     for size in sizes:
         half = turned[..., start:start + size // 2]
         buckets = buckets + product * _first_of_largest(ops.concatenate([half, -half], axis=-1))
         start, product = start + size // 2, product * size
-    buckets = ops.transpose(buckets, (0, 1, 3, 2))                                               # (B, H, R, T)
+    buckets = ops.transpose(ops.reshape(buckets, (-1, heads, length, rounds)), (0, 1, 3, 2))     # (B, H, R, T)
     if padding_mask is not None:
         buckets = ops.where(ops.expand_dims(ops.expand_dims(padding_mask, 1), 1), buckets, product)
     return buckets

@@ -69,6 +69,10 @@ class Backbone(keras.Model):
         `logits` instead."""
         return None
 
+    def export_obstacle(self):
+        """Why the model cannot be exported, in a sentence; None where it can."""
+        return None
+
     def num_cached_layers(self):
         """How many layers have a cache."""
         return self.config.num_layers

@@ -63,6 +63,8 @@ class ReformerConfig(Config):
         axial_shape: (n1, n2), with n1 * n2 at least max_sequence_length; None for one vector a position.
         axial_dims: (d1, d2), which add up to hidden_dim; None where `axial_shape` is.
         axial_range: standard deviation of fresh axial positions.
+        fixed_length: rows of every length are filled up to the longest: answers then do not depend on how far a batch
+            is padded, files can be exported, and every row takes the time of the longest.
         reversible: training recomputes what lies between layers instead of keeping it; see `ReversibleStack`.
         feed_forward_chunk_size: tokens that go through a feed-forward network at a time; None for all.
         dropout: probability of dropping in embeddings, both branches, and hidden states, 0 to 1.
@@ -96,6 +98,7 @@ class ReformerConfig(Config):
     axial_shape: tuple[int, ...] | None = (64, 64)
     axial_dims: tuple[int, ...] | None = (64, 192)
     axial_range: float = 1.0
+    fixed_length: bool = False
     reversible: bool = True
     feed_forward_chunk_size: int | None = None
     dropout: float = 0.05
@@ -154,7 +157,15 @@ class ReformerConfig(Config):
         return tuple(lengths[kind] for kind in KINDS if kind in self.kinds())
 
     def padded_length(self, length):
-        """What a row of `length` tokens is filled up to: a multiple of every chunk, unless it is within one."""
+        """What a row of `length` tokens is filled up to: a multiple of every chunk, unless it is within one.
+
+        Raises: ValueError where the length is None, not known while tracing, and not always the same.
+        """
+        if length is None and not self.fixed_length:
+            raise ValueError("A Reformer needs `token_ids` of a length that is known when the model is traced: chunks "
+                             "are cut from it. Pad rows to one of a few lengths, or set `fixed_length`.")
+        if self.fixed_length:
+            length = max(length or 0, self.max_sequence_length)
         if length <= min(self.chunk_lengths()):
             return length
         return -(-length // math.lcm(*self.chunk_lengths())) * math.lcm(*self.chunk_lengths())
@@ -191,8 +202,9 @@ class ReformerBackbone(Backbone):
 
     Rows are filled up to a multiple of the chunks, and what is added is cut off again. Padding is moved to the end of
     the row while it is computed, so that it makes no difference on which side it stands. To how many tokens a row is
-    filled up does: sorted tokens meet other neighbours. Nor is a causal model quite blind to what follows: no token
-    sees a later one, but the buckets of later ones have a part in which earlier ones meet.
+    filled up does: sorted tokens meet other neighbours (`fixed_length` in the config makes it always the same). Nor is
+    a causal model quite blind to what follows: no token sees a later one, but the buckets of later ones have a part in
+    which earlier ones meet.
 
     That is why nothing but the ids of earlier tokens is cached: every step reads all of them again.
 
@@ -268,37 +280,43 @@ class ReformerBackbone(Backbone):
 
     def _states(self, token_ids, mask, positions, training):
         """(B, T, 2 E) of whole rows."""
-        length = token_ids.shape[1]
-        if not isinstance(length, int):
-            raise ValueError("A Reformer needs `token_ids` of a length that is known when the model is traced: chunks "
-                             "are cut from it. Pad rows to one of a few lengths.")
+        size = self.config.padded_length(token_ids.shape[1])
+        whole = token_ids.shape[1] == size
+        length = ops.shape(token_ids)[1]  # maybe a tensor
+        if not whole:
+            taken = ops.expand_dims(np.arange(size, dtype="int32") < length, 0)
+            token_ids = _filled_up(token_ids, size)
+            mask = taken if mask is None else taken & (_filled_up(ops.cast(mask, "int32"), size) > 0)
+            positions = None if positions is None else _filled_up(positions, size)
+        number = np.arange(size, dtype="int32").reshape(1, -1)
         back = None
         if mask is not None:
             mask = ops.broadcast_to(mask, ops.shape(token_ids))
             # Real tokens first, in their order.
-            numbers = np.arange(length, dtype="int32")
-            order = ops.cast(ops.argsort(ops.where(mask, numbers, numbers + length), axis=-1), "int32")
+            order = ops.cast(ops.argsort(ops.where(mask, number, number + size), axis=-1), "int32")
             back = ops.cast(ops.argsort(order, axis=-1), "int32")
-            token_ids, mask = (ops.take_along_axis(x, order, axis=1) for x in (token_ids, mask))
+            token_ids = _arranged(token_ids, order)
+            mask = number < ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
             if positions is not None:
-                positions = ops.take_along_axis(ops.broadcast_to(positions, ops.shape(token_ids)), order, axis=1)
-        if positions is None:
-            positions = np.arange(length, dtype="int32").reshape(1, -1)
-        spare = self.config.padded_length(length) - length
-        if spare:
-            token_ids, positions = (ops.pad(x, ((0, 0), (0, spare))) for x in (token_ids, positions))
-            mask = ops.expand_dims(np.arange(length + spare) < length, 0) if mask is None else ops.pad(
-                mask, ((0, 0), (0, spare)))
+                positions = _arranged(ops.broadcast_to(positions, ops.shape(token_ids)), order)
         # Padding may reach beyond the last position that there is a vector for.
-        positions = ops.minimum(positions, self.config.max_sequence_length - 1)
-        number = np.arange(length + spare, dtype="int32").reshape(1, -1)
+        positions = ops.minimum(number if positions is None else positions, self.config.max_sequence_length - 1)
         x = self.dropout(self.token_embedding(token_ids), training=training)                # (B, N, E)
         x = x + self.position_dropout(self.position_embedding(positions), training=training)
         x = self.stack(x, Positions(number, number, number, mask), training=training)       # (B, N, 2 E)
-        x = self.final_norm(x[:, :length])
+        x = self.final_norm(x)
         if back is not None:
-            x = take_rows(ops.expand_dims(x, 1), back[:, None, None])[:, 0, 0]
-        return self.final_dropout(x, training=training)
+            x = _arranged(x, back)
+        return self.final_dropout(x if whole else x[:, :length], training=training)
+
+    def export_obstacle(self):
+        if self.config.causal:
+            return ("A Reformer that generates cannot be exported: each token decides anew which earlier ones meet, "
+                    "and there are no keys and values for a file to hand on. Generate with the live model.")
+        if not self.config.fixed_length:
+            return ("A Reformer's answers depend on how far its rows are filled up, and files do that otherwise than "
+                    "the model; make it with fixed_length=True to export it.")
+        return None
 
     def num_cached_layers(self):
         return 1
@@ -308,6 +326,21 @@ class ReformerBackbone(Backbone):
         if capacity is None:
             return (GrowingCache.empty(batch_size, 1, 1, "int32"),)
         return (StaticCache.empty(batch_size, capacity, 1, 1, "int32"),)
+
+
+def _arranged(x, order):
+    """(B, T) or (B, T, E), each row by its row of the order (B, T)."""
+    rows = ops.reshape(x, (-1, 1, order.shape[1], x.shape[2] if len(x.shape) == 3 else 1))
+    taken = take_rows(rows, ops.expand_dims(ops.expand_dims(order, 1), 1))                  # (B, 1, 1, T, E)
+    return ops.reshape(taken, (-1, *x.shape[1:]))
+
+
+def _filled_up(x, size):
+    """int32 (B, T) -> (B, size), with zeros on the right; T may be known only when the model runs."""
+    if isinstance(x.shape[1], int):
+        return ops.pad(x, ((0, 0), (0, size - x.shape[1])))
+    zeros = ops.repeat(ops.zeros_like(x[:, :1]), size, axis=1)
+    return ops.reshape(ops.concatenate([x, zeros], axis=1)[:, :size], (-1, size))
 
 
 def _normal(config):
@@ -439,7 +472,7 @@ register(Family(
         heads=REFORMER_HEADS,
         values={"activation": {"relu": "relu", "gelu": "gelu", "gelu_new": "gelu_tanh", "silu": "silu",
                                "swish": "silu", "tanh": "tanh"}},
-        fixed={"count_once": False, "classifier_activation": "tanh"},
+        fixed={"count_once": False, "fixed_length": False, "classifier_activation": "tanh"},
         constants={"tie_word_embeddings": False},
         read=_read,
         write=_write,

@@ -80,6 +80,20 @@ def test_the_command_line_serves_them(classifier, translator, capsys, tmp_path):
     assert "ms a text" in printed and "tokens/s" in printed
 
 
+def test_a_model_of_fixed_length_passes_and_others_are_refused(redrawn, export_here, tmp_path):
+    """Hashing, sorting and chunks, in builtin operators and fixed shapes."""
+    sizes = dict(SIZES, vocabulary_size=29, head_dim=5, attention_layers=("lsh",), num_hashes=2, num_buckets=4,
+                 lsh_chunk_length=6, max_sequence_length=24, axial_shape=(4, 6), axial_dims=(7, 11))
+    model = redrawn(kzoo.create("reformer-nano", task="question-answering", fixed_length=True, **sizes))
+    export_here(model, tmp_path / "bundle", formats=("tflite",))
+    assert verify(tmp_path / "bundle").passed
+    for task, changes, words in (("question-answering", {}, "make it with fixed_length=True to export it"),
+                                 ("text-generation", {"fixed_length": True}, "that generates cannot be exported")):
+        with pytest.raises(ValueError, match=words):
+            export_here(kzoo.create("reformer-nano", task=task, **sizes, **changes), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("labels", [None, ["one"], ["a", "b", 3]])
 def test_labels_that_do_not_fit_are_refused(classifier, tmp_path, labels):
     folder = shutil.copytree(classifier[1], tmp_path / "bundle")

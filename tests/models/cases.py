@@ -66,7 +66,7 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
             "layer_norm_epsilon": 0.03, "classifier_activation": "silu"}),
         "plain": ("question-answering", {
             "num_layers": 1, "attention_layers": ("local",), "axial_shape": (4, 5), "axial_dims": (13, 11),
-            "reversible": False, "activation": "gelu"}),
+            "reversible": False, "fixed_length": True, "activation": "gelu"}),
     },
     "t5": {
         # Not ReLU: a finite difference across its kink is no derivative. The reference's fixture has it.

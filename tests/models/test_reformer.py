@@ -171,6 +171,26 @@ def test_padding_makes_no_difference_on_either_side():
 
 
 @not_on_jax
+def test_a_fixed_length_makes_answers_independent_of_padding():
+    """Also where the length is known only when the model runs."""
+    import tensorflow as tf
+
+    model = kzoo.create("reformer-nano", task="fill-mask", **TINY, num_hashes=2, initializer_range=0.3,
+                        fixed_length=True)
+    traced = tf.function(
+        lambda token_ids, mask: model({"token_ids": token_ids, "padding_mask": mask}), autograph=False,
+        input_signature=[tf.TensorSpec((None, None), kind) for kind in ("int32", "bool")])
+    expected = ops.convert_to_numpy(model({"token_ids": IDS[:, :11]}))
+    for side in ((0, 0), (0, 19), (6, 2)):
+        ids, mask = (np.pad(each, ((0, 0), side)) for each in (IDS[:, :11], np.ones((2, 11), bool)))
+        result = ops.convert_to_numpy(traced(ids, mask))
+        assert result.shape == (*ids.shape, 29)
+        np.testing.assert_allclose(result[mask].reshape(expected.shape), expected, atol=2e-6)
+    without = model.config.replace(fixed_length=False)
+    assert without.padded_length(11) != without.padded_length(30)
+
+
+@not_on_jax
 def test_generation_reads_all_tokens_again():
     """Each new token is that of the whole row so far, filled up to the same length."""
     model = kzoo.create("reformer-nano", **TINY, num_hashes=2, initializer_range=0.3)
