@@ -23,6 +23,7 @@ SCRIPTS = {
     "decode_gpt2_small": ("peers",),
     "translate_base": ("peers",),
     "read_texts_bert": ("peers",),
+    "longformer_speed": ("peers",),
     "export_gpt2_small": (),
     "transformer_xl_evaluation": (),
     "faults": (),

@@ -114,7 +114,7 @@ class SlidingWindow(Pattern):
             ours = SharedKeys(*(_repeated(x, count) for x in shared))                    # (B * N, G, ...)
             key = ops.concatenate([key, ours.keys], axis=1)
             value = ops.concatenate([value, ours.values], axis=1)
-            seen = row(ops.squeeze(ours.visible, 2)) + np.zeros((1, 1, size, 1), "int32")
+            seen = ops.tile(row(ops.squeeze(ours.visible, 2)), (1, 1, size, 1))         # (B * N, 1, W, G)
             visible = ops.concatenate([visible, seen > 0], axis=-1)
             if bias is not None:
                 bias = ops.pad(bias, ((0, 0), (0, 0), (0, 0), (0, ours.keys.shape[1])))
@@ -140,11 +140,10 @@ def _joined(x):
 
 
 def _repeated(x, count):
-    """Each row `count` times: (B, G, F) -> (B * N, G, F), by a sum, which every format has for any number."""
+    """Each row `count` times: (B, G, F) -> (B * N, G, F). Not by `repeat`, which not every format has."""
     if isinstance(count, int) and count == 1:
         return x
-    x = ops.expand_dims(x, 1) + ops.zeros((1, count, 1, 1), x.dtype)
-    return ops.reshape(x, (-1, *x.shape[2:]))
+    return ops.reshape(ops.tile(ops.expand_dims(x, 1), (1, count, 1, 1)), (-1, *x.shape[1:]))
 
 
 def _windows(x, size, count, before, after):
