@@ -34,7 +34,8 @@ def lengthen(model, max_sequence_length=4096, window_size=257, **fields):
     fields = {"max_sequence_length": max_sequence_length, "window_size": window_size,
               **{name: known[name] for name in ("sep_id",) if name in known}, **fields}
     family = get_family("longformer")
-    config = family.config(**model.config.to_dict() | fields)
+    short = {name: value for name, value in model.config.to_dict().items() if name in family.config.field_names()}
+    config = family.config(**short | fields)
     result = build_task(family, config, model.task, model.dtype_policy, tokenizer=model.tokenizer, **model.settings())
     short, offset = variables_by_path(model), config.position_offset
     for path, variable in variables_by_path(result).items():
