@@ -23,6 +23,8 @@ SCRIPTS = {
     "decode_gpt2_small": ("peers",),
     "translate_base": ("peers",),
     "read_texts_bert": ("peers",),
+    "reformer_speed": ("peers",),
+    "duplication": (),
     "export_gpt2_small": (),
     "faults": (),
     "shakespeare": ("data",),
