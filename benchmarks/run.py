@@ -24,6 +24,8 @@ SCRIPTS = {
     "translate_base": ("peers",),
     "read_texts_bert": ("peers",),
     "longformer_speed": ("peers",),
+    "reformer_speed": ("peers",),
+    "duplication": (),
     "export_gpt2_small": (),
     "transformer_xl_evaluation": (),
     "faults": (),

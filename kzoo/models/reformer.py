@@ -451,6 +451,7 @@ def _write(theirs, config):
     theirs["attn_layers"] = list(config.kinds())
     theirs["chunk_size_feed_forward"] = config.feed_forward_chunk_size or 0
     theirs["axial_pos_embds"] = config.axial_shape is not None
+    theirs["pad_token_id"] = 0  # their class fills rows up with it, and does not go without
     if config.axial_shape is None:
         del theirs["axial_pos_shape"], theirs["axial_pos_embds_dim"]
 

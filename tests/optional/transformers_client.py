@@ -37,8 +37,8 @@ def visit(name, folder):
     with np.load(folder / "inputs.npz", allow_pickle=False) as file:
         inputs = {name: torch.tensor(array, dtype=torch.long) for name, array in file.items()}
     with torch.no_grad():
-        outputs = {"AutoModelForCausalLM": generating, "AutoModelForSeq2SeqLM": translating}.get(name, encoding)(
-            model, inputs)
+        visitors = {"AutoModelForCausalLM": generating, "AutoModelForSeq2SeqLM": translating}
+        outputs = (hashing if hasattr(model.config, "num_hashes") else visitors.get(name, encoding))(model, inputs)
     np.savez(folder / "outputs.npz", **{name: each.numpy() for name, each in outputs.items()})
     report = {name: sorted(map(str, info[name])) for name in KEYS}
     report.update(transformers=transformers.__version__, torch=torch.__version__, kind=type(model).__name__,
@@ -72,6 +72,16 @@ def encoding(model, inputs):
         given["token_type_ids"] = inputs["segment_ids"]
     result = model(**given)
     return {name: each for name, each in result.items() if isinstance(each, torch.Tensor)}
+
+
+def hashing(model, inputs):
+    """And the rotations, which `hash_seed` makes the same ones in every layer."""
+    config = model.config
+    buckets = config.num_buckets if isinstance(config.num_buckets, (list, tuple)) else [config.num_buckets]
+    torch.manual_seed(config.hash_seed)
+    rotations = torch.randn(config.num_attention_heads, config.attention_head_size, config.num_hashes,
+                            sum(buckets) // 2)
+    return {"rotations": rotations, **encoding(model, inputs)}
 
 
 if __name__ == "__main__":
