@@ -24,6 +24,7 @@ SCRIPTS = {
     "translate_base": ("peers",),
     "read_texts_bert": ("peers",),
     "export_gpt2_small": (),
+    "long_attention": (),
     "faults": (),
     "shakespeare": ("data",),
     "imdb_keras_io": ("data",),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.backend import compile_function, gpu_available
+from kzoo.backend import compile_function, differentiate, gpu_available
 
 
 @pytest.mark.parametrize("jit", [None, True, False])
@@ -23,6 +23,22 @@ def test_compiled_functions_see_the_weights_of_now(jit):
         y, rest = compiled(ops.convert_to_tensor(x))
         np.testing.assert_allclose(ops.convert_to_numpy(y), x @ kernel + bias, atol=1e-5)
         np.testing.assert_array_equal(ops.convert_to_numpy(rest["double"]), 2 * x)
+
+
+def test_gradients_of_a_product():
+    draw = np.random.default_rng(0)
+    one, other, upstream = (draw.normal(size=shape).astype("float32") for shape in ((2, 3), (3, 5), (2, 5)))
+    output, pull = differentiate(ops.matmul, *map(ops.convert_to_tensor, (one, other)))
+    np.testing.assert_allclose(ops.convert_to_numpy(output), one @ other, atol=1e-6)
+    of_one, of_other = pull(ops.convert_to_tensor(upstream))
+    np.testing.assert_allclose(ops.convert_to_numpy(of_one), upstream @ other.T, atol=1e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(of_other), one.T @ upstream, atol=1e-6)
+
+
+def test_what_has_no_part_in_it_has_a_gradient_of_zero():
+    one, other = ops.ones((2,)), ops.ones((3,))
+    _, pull = differentiate(lambda one, other: one * 2, one, other)
+    assert [ops.convert_to_numpy(each).tolist() for each in pull(ops.ones((2,)))] == [[2, 2], [0, 0, 0]]
 
 
 def test_gpu_available_says_what_the_backend_has():

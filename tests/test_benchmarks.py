@@ -12,8 +12,8 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 MODULES = ("bench", "rows", "machine", "run", "recipe", "word_tokenizer")
 SCRIPTS = ("startup", "fit_throughput", "fit_encoders", "beam_translation", "decode_gpt2_small", "translate_base",
-           "read_texts_bert", "export_gpt2_small", "faults", "shakespeare", "imdb_keras_io", "sst2", "ag_news", "scan",
-           "g2p", "multi30k", "gpu_jax")
+           "read_texts_bert", "export_gpt2_small", "long_attention", "faults", "shakespeare", "imdb_keras_io", "sst2",
+           "ag_news", "scan", "g2p", "multi30k", "gpu_jax")
 CONTENDER = """
 import sys
 from serving import answer
