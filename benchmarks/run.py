@@ -28,6 +28,7 @@ SCRIPTS = {
     "duplication": (),
     "export_gpt2_small": (),
     "transformer_xl_evaluation": (),
+    "long_attention": (),
     "faults": (),
     "shakespeare": ("data",),
     "imdb_keras_io": ("data",),

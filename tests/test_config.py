@@ -36,6 +36,23 @@ def test_a_round_trip_through_text():
     assert Shape.parse({"inner": "7"}) == {"inner": 7}
 
 
+@dataclasses.dataclass(frozen=True)
+class Made(Config):
+    part: str | dict = "plain"
+
+
+def test_a_part_with_settings_is_a_dict():
+    value = {"name": "round", "width": 3}
+    config = Made(part=value)
+    value["width"] = 5  # the caller's own
+    assert config.part == {"name": "round", "width": 3} == Made.from_dict(json.loads(json.dumps(config.to_dict()))).part
+    assert Made(part={"name": "round"}) == Made(part="round")  # without settings it is its name
+    assert Made.parse({"part": '{"name": "round", "width": 3}'}) == {"part": config.part}
+    assert Made.parse({"part": "round"}) == {"part": "round"} and Made.parse({"part": "[1]"}) == {"part": "[1]"}
+    with pytest.raises(TypeError, match="`part` of Made must be str or dict. Received: 3"):
+        Made(part=3)
+
+
 def test_values_keep_their_type():
     assert type(Shape(dropout=0).dropout) is float
     assert Shape(windows=[2, 3]).windows == (2, 3)

@@ -54,5 +54,7 @@ class Strided(FoldingPattern):
                                 lambda x: neighbours(x, 1, ahead), heads=slice(0, None, 2), **options)
         far = attend_in_blocks(query, key, value, positions, mask, position, Blocks(length, self.stride, strided=True),
                                lambda x: x, heads=slice(1, None, 2), **options)
-        places = np.argsort([*range(0, heads, 2), *range(1, heads, 2)])                 # head -> its place in the two
-        return ops.take(ops.concatenate([near, far], axis=2), places, axis=2)           # (B, T, H, D)
+        pairs = heads // 2
+        mixed = ops.stack([near[:, :, :pairs], far], axis=3)                           # (B, T, H / 2, 2, D)
+        mixed = ops.reshape(mixed, (-1, length, 2 * pairs, near.shape[3]))
+        return mixed if heads % 2 == 0 else ops.concatenate([mixed, near[:, :, pairs:]], axis=2)

@@ -1,8 +1,9 @@
 """Strided attention equals dense attention under its rule: half of the heads look near, half far."""
+import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.layers import Attention, Causal, Strided
+from kzoo.layers import Attention, Causal, NoPosition, Pattern, Strided, locate
 from tests.layers.pattern_reference import (
     CASES,
     D,
@@ -42,6 +43,15 @@ def test_what_does_not_fit_is_refused():
         Strided(0)
     with pytest.raises(ValueError, match="at least 2 heads: one kind looks near, the other far. Received: 1"):
         Attention(1, D, mask=Causal(), pattern=Strided(5))
+
+
+def test_the_last_of_an_odd_number_of_heads_looks_near():
+    """Computed in blocks as by the rule alone."""
+    inputs = [np.random.default_rng(0).normal(size=(1, 9, 3, D)).astype("float32") for _ in range(3)]
+    places = locate(np.zeros((1, 9), "int32"))
+    blocked, ruled = (ops.convert_to_numpy(attend(Strided(4), *inputs, places, Causal(), NoPosition()))
+                      for attend in (Strided.attend, Pattern.attend))
+    np.testing.assert_allclose(blocked, ruled, atol=1e-5)
 
 
 def test_an_odd_number_of_heads_keeps_its_order():

@@ -210,3 +210,52 @@ def test_a_published_random_model_gives_its_published_numbers(shared, tmp_path):
                                atol=expected["logit_tolerance"])
     ids = model.generate(expected["prompt"], max_new_tokens=6)
     assert ids == expected["greedy_max_length_10"]
+
+
+# Patterns and positions with settings.
+
+@pytest.mark.parametrize("position, number", [({"name": "relative", "num_buckets": 8, "max_distance": 9}, 8 * 4),
+                                              ({"name": "shaw", "max_distance": 2}, 2 * 2 * 5 * 6)])
+def test_positions_with_weights(position, number, tmp_path):
+    """One table for all layers, or two in each: counted, saved, and the same with a cache and from blocks."""
+    model = kzoo.create("gpt2-nano", **TINY, position=position, initializer_range=0.3)
+    assert model.count_params() == number + number_of_weights(model.config)
+    kzoo.save(model, tmp_path / "run")
+    again = kzoo.load(tmp_path / "run")
+    token_ids = np.random.default_rng(0).integers(0, 29, (2, 11)).astype("int32")
+    expected = ops.convert_to_numpy(model({"token_ids": token_ids}))
+    np.testing.assert_array_equal(ops.convert_to_numpy(again({"token_ids": token_ids})), expected)
+    blocks = kzoo.create("gpt2-nano", **TINY, position=position, pattern={"name": "blockwise", "block_size": 4})
+    blocks.set_weights(model.get_weights())
+    np.testing.assert_allclose(ops.convert_to_numpy(blocks({"token_ids": token_ids})), expected, atol=1e-5)
+    plain = kzoo.create("gpt2-nano", **TINY, position="none")
+    plain.set_weights([weight.numpy() for weight in model.weights if "position" not in weight.path])
+    assert np.abs(ops.convert_to_numpy(plain({"token_ids": token_ids})) - expected).max() > 0.01
+
+
+def test_layers_of_a_sparse_pattern_draw_differently():
+    model = kzoo.create("gpt2-nano", **TINY, pattern={"name": "block_sparse", "block_size": 2, "seed": 5})
+    assert [block.attention.pattern.seed for block in model.backbone.blocks] == [5, 6]
+
+
+def test_parts_that_do_not_fit_are_refused_when_a_config_is_made():
+    with pytest.raises(ValueError, match="Hierarchical attention cannot work with ShawRelative"):
+        GPT2Config(**TINY, position="shaw", pattern={"name": "hierarchical", "segment_size": 4})
+    with pytest.raises(ValueError, match="The pattern 'block_local' needs `block_size`"):
+        GPT2Config(**TINY, pattern="block_local")
+    with pytest.raises(ValueError, match="Unknown setting of the position 'rotary' 'scale'"):
+        GPT2Config(**TINY, position={"name": "rotary", "scale": 2.0})
+
+
+def test_a_pattern_that_hugging_face_has_not_stays_here(tmp_path):
+    model = kzoo.create("gpt2-nano", **TINY, pattern={"name": "strided", "stride": 4})
+    with pytest.raises(ValueError, match="'gpt2' has no room for `pattern`=.*keep it in the kzoo format"):
+        kzoo.save(model, tmp_path / "hf", format="hugging_face")
+    kzoo.save(kzoo.create("gpt2-nano", **TINY, pattern="blockwise"), tmp_path / "hf", format="hugging_face")
+    assert kzoo.load(tmp_path / "hf").config.pattern == "full"  # which computes the same
+
+
+def test_a_pattern_without_a_cache_says_so():
+    model = kzoo.create("gpt2-nano", **TINY, pattern={"name": "hierarchical", "segment_size": 4})
+    with pytest.raises(ValueError, match="cannot go on from a cache"):
+        model.generate([1, 2, 3], max_new_tokens=2)
