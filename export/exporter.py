@@ -81,10 +81,8 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
         raise ValueError(f"Models of the task {model.task!r} cannot be exported; those of "
                          f"{', '.join(FORWARD)} can.")
     check_static_length(model, static_length)
-    if model.backbone.hears_cuts:
-        raise ValueError("The model's answers depend on where a text is cut into segments, so that reading it at once "
-                         "and token by token would differ. Export it with `same_length`='memory', as such models are "
-                         "evaluated, or with `initial_memory`='empty'.")
+    if model.backbone.no_export:
+        raise ValueError(model.backbone.no_export)
     if text:
         plan, remarks = add_text(plan, model)
         for remark in remarks:

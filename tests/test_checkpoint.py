@@ -14,7 +14,20 @@ import kzoo
 from kzoo.checkpoint import collect_weights, load_weights, native_table, save_weights, variables_by_path
 from kzoo.hugging_face import layout_of
 from kzoo.tensor_files import TensorFolder
-from kzoo.weight_table import Conv1D, Entry, Ignore, Linear, Norm, Split, Tensor, Tied, WeightTable, expand, with_prefix
+from kzoo.weight_table import (
+    Conv1D,
+    Entry,
+    Ignore,
+    Linear,
+    Norm,
+    Split,
+    SplitLinear,
+    Tensor,
+    Tied,
+    WeightTable,
+    expand,
+    with_prefix,
+)
 
 SIZES = dict(vocabulary_size=29, num_layers=2, num_heads=4, hidden_dim=24, intermediate_dim=37, max_sequence_length=19,
              dropout=0.0)
@@ -38,6 +51,8 @@ def test_rows_say_what_they_store():
     kernel, bias = Conv1D("c_fc", "up").entries()
     assert (kernel, bias) == (Entry("c_fc.weight", ("up/kernel",)), Entry("c_fc.bias", ("up/bias",), optional=True))
     assert Linear("c_fc", "up").entries() == [dataclasses.replace(kernel, transpose=True), bias]
+    assert SplitLinear("qkv", ("query", "key")).entries() == [
+        Entry("qkv.weight", ("query/kernel", "key/kernel"), transpose=True)]
     assert Norm("ln", "norm").entries()[0] == Entry("ln.weight", ("norm/scale",))
     assert Split("qk", ("q", "k")).entries()[0].variables == ("q/kernel", "k/kernel")
     assert Tensor("wte", "table").entries() == [Entry("wte", ("table",))] and Ignore("mask").entries() == []

@@ -62,7 +62,7 @@ class TransformerXLPositions(keras.layers.Layer):
 
     t is the distance from query back to key and s(t) a sine wave of it, so that what is learned for one segment holds
     for all. Keys stand at consecutive positions, and no query sees a key after it (`Causal`, `SlidingWindow`): the
-    numbers for such keys mean nothing.
+    numbers for such keys mean nothing. The attention that is handed it leaves its `scale` at the default.
 
     Args:
         num_heads, head_dim: H and D.

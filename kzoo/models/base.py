@@ -17,12 +17,12 @@ class Backbone(keras.Model):
     Attributes:
         recurrent: the cache is a memory of fixed length: a text of any length is read in segments, each of which has a
             padding mask of its own.
-        hears_cuts: of one that is recurrent: whether it matters where a text is cut into segments, however short it is.
+        no_export: why an exported file could not answer as the model does, in a sentence; None where it can.
     """
 
     config_class = None
     recurrent = False
-    hears_cuts = False
+    no_export = None
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)
