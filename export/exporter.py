@@ -90,10 +90,6 @@ def export(model, path, formats=FORMATS, quantize=("none",), text=False, portabl
     if obstacle is not None:
         raise ValueError(obstacle)
     check_static_length(model, static_length)
-    if model.backbone.hears_cuts:
-        raise ValueError("The model's answers depend on where a text is cut into segments, so that reading it at once "
-                         "and token by token would differ. Export it with `same_length`='memory', as such models are "
-                         "evaluated, or with `initial_memory`='empty'.")
     for target, variant in plan:
         target.check_calibration(variant, model.task, calibration_data)
         target.check_size(model)

@@ -21,6 +21,7 @@ from kzoo.weight_table import (
     Linear,
     Norm,
     Split,
+    SplitLinear,
     Tensor,
     Tied,
     Unstored,
@@ -51,6 +52,8 @@ def test_rows_say_what_they_store():
     kernel, bias = Conv1D("c_fc", "up").entries()
     assert (kernel, bias) == (Entry("c_fc.weight", ("up/kernel",)), Entry("c_fc.bias", ("up/bias",), optional=True))
     assert Linear("c_fc", "up").entries() == [dataclasses.replace(kernel, transpose=True), bias]
+    assert SplitLinear("qkv", ("query", "key")).entries() == [
+        Entry("qkv.weight", ("query/kernel", "key/kernel"), transpose=True)]
     assert Norm("ln", "norm").entries()[0] == Entry("ln.weight", ("norm/scale",))
     assert Split("qk", ("q", "k")).entries()[0].variables == ("q/kernel", "k/kernel")
     assert Tensor("wte", "table").entries() == [Entry("wte", ("table",))] and Ignore("mask").entries() == []

@@ -98,7 +98,9 @@ class AdaptiveSoftmax(keras.layers.Layer):
 
     The first cluster's softmax has one more class for each rarer cluster c: log p(token) is that class's
     log-probability plus the token's within the cluster. So several clusters give numbers whose exponentials add up to
-    1; a softmax leaves them as they are, and losses and sampling that expect logits give the same with either.
+    1; a softmax leaves them as they are, and losses and sampling that expect logits give the same with either. All
+    tokens are computed, in training as well: that costs time and memory for V, where the paper's loss visits the
+    clusters that a batch has targets in.
 
     Args:
         embedding: the `AdaptiveEmbedding` whose clusters these are.

@@ -62,8 +62,8 @@ class TransformerXLPositions(PositionPart, keras.layers.Layer):
     """The position part of attention whose scores are ((q + u) . k + (q + v) . (W s(t))) / sqrt(D).
 
     t is the distance from query back to key and s(t) a sine wave of it, so that what is learned for one segment holds
-    for all. Keys stand at consecutive positions, and no query sees a key after it (`Causal`, `Recent`): the
-    numbers for such keys mean nothing.
+    for all. Keys stand at consecutive positions, and no query sees a key after it (`Causal`, `Recent`): the numbers
+    for such keys mean nothing. The attention that is handed it leaves its `scale` at the default.
 
     Args:
         num_heads, head_dim: H and D.

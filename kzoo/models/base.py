@@ -18,12 +18,10 @@ class Backbone(keras.Model):
     Attributes:
         recurrent: the cache is a memory of fixed length: a text of any length is read in segments, each of which has a
             padding mask of its own.
-        hears_cuts: of one that is recurrent: whether it matters where a text is cut into segments, however short it is.
     """
 
     config_class = None
     recurrent = False
-    hears_cuts = False
 
     def __init__(self, config, **kwargs):
         super().__init__(**kwargs)

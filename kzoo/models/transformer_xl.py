@@ -212,10 +212,13 @@ class TransformerXLBackbone(Backbone):
         slot = ops.expand_dims(ops.arange(slots, dtype="int32"), 0)                                # (1, M + T)
         return real | ((slot < first) & (slot >= first - self.config.memory_length))
 
-    @property
-    def hears_cuts(self):
-        """Whether a token's answer depends on where its text is cut into segments, however short the text."""
-        return self.config.same_length == "no" and self.config.initial_memory == "zeros"
+    def export_obstacle(self):
+        """See `Backbone`."""
+        if self.config.same_length == "no" and self.config.initial_memory == "zeros":
+            return ("The model's answers depend on where a text is cut into segments, so that reading it at once and "
+                    "token by token differ. Export it with `same_length`='memory', as such models are evaluated, or "
+                    "with `initial_memory`='empty'.")
+        return None
 
     def logits(self, hidden_states):
         """(B, T, E) -> float32 (B, T, V): logits; with `cutoffs` log-probabilities, which serve as logits as well."""

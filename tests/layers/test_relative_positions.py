@@ -87,7 +87,7 @@ def test_round_trip():
     again.set_weights(layer.get_weights())
     positions = np.arange(T, dtype="int32")[None]
     np.testing.assert_array_equal(bias_at(positions, positions, again), bias_at(positions, positions, layer))
-    assert again.rotate("as it is", None) == "as it is"
+    assert again.rotate("as it is", None) == again.shift_query("as it is") == "as it is"
 
 
 @pytest.mark.parametrize("arguments, words", [
