@@ -149,7 +149,7 @@ def _record_rewriting(session, random):
     """(cases, continuations) of a model that reads a source before it writes a target."""
     sizes, cases = session.sizes, []
     longest = sizes["static_length"]
-    longest_target = min(longest, sizes["max_target_length"] or longest)
+    longest_target = min(longest, sizes.get("max_target_length") or longest)
     for batch, length, side, real in (*CASES[:3], (2, min(longest, 45), "right", (min(longest, 45), 2))):
         source = padded_batch(random, sizes["source_vocabulary_size"], [min(each, longest) for each in real], side)
         width = min(4 + length, longest_target, 16)

@@ -67,7 +67,7 @@ class Seq2SeqSession(Session, SourceReader):
         self.vocabulary_size = self.sizes["vocabulary_size"]
         self.source_vocabulary_size = self.sizes["source_vocabulary_size"]
         self.max_sequence_length = self.sizes["max_sequence_length"] or None
-        self.max_target_length = self.sizes["max_target_length"] or self.max_sequence_length
+        self.max_target_length = self.sizes.get("max_target_length") or self.max_sequence_length
         self.decoder_start_id, self.eos_id, self.generation_defaults = (
             self.settings[name] for name in ("decoder_start_id", "eos_id", "generation_defaults"))
         rows = tuple(dataclasses.replace(row, optional=False) for row in self.signatures["forward"].inputs[:2])

@@ -77,7 +77,7 @@ class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
     def __init__(self, path, sizes, **options):
         # The file is of fixed length, also where the model is not.
         limit = sizes["static_length"]
-        longest_target = min(limit, sizes["max_target_length"] or limit)
+        longest_target = min(limit, sizes.get("max_target_length") or limit)
         super().__init__(path, sizes={**sizes, "max_sequence_length": limit, "max_target_length": longest_target},
                          **options)
         self._buckets = forward_lengths(self.max_sequence_length)

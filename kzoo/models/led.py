@@ -8,11 +8,9 @@ from typing import ClassVar
 import keras
 from keras import ops
 
-from kzoo.config import Config
 from kzoo.global_tokens import choose_global_tokens
 from kzoo.hugging_face import Layout
 from kzoo.layers import LayerNormalization, SlidingWindow
-from kzoo.layers.feed_forward import get_activation
 from kzoo.models.longformer import (
     GlobalPositions,
     LongformerAttention,
@@ -27,6 +25,7 @@ from kzoo.models.longformer import (
 from kzoo.models.transformer import (
     DECODER_FIELDS,
     MARIAN_LAYERS,
+    StacksConfig,
     TransformerBackbone,
     make_block,
     read_decoder_fields,
@@ -37,7 +36,7 @@ from kzoo.weight_table import Ignore, Linear, Norm, Tensor, Tied
 
 
 @dataclasses.dataclass(frozen=True)
-class LedConfig(Config):
+class LedConfig(StacksConfig):
     """Sizes and switches of an LED.
 
     Attributes:
@@ -86,18 +85,8 @@ class LedConfig(Config):
     output_bias: ClassVar[bool] = True
 
     def check(self):
-        for field in ("vocabulary_size", "num_layers", "num_decoder_layers", "num_heads", "num_decoder_heads",
-                      "hidden_dim", "intermediate_dim", "decoder_intermediate_dim", "max_sequence_length",
-                      "max_target_length"):
-            value = getattr(self, field)
-            self.require(value is None or value >= 1, field, "must be at least 1")
-        for heads in (self.num_heads, self.num_decoder_heads or 1):
-            self.require(self.hidden_dim % heads == 0, "hidden_dim", f"must be divisible by the number of heads "
-                                                                     f"({heads})")
-        for field in ("dropout", "attention_dropout", "activation_dropout"):
-            self.require(0 <= getattr(self, field) < 1, field, "must be at least 0 and below 1")
+        self.check_stacks("max_target_length")
         self.require(self.initializer_range > 0, "initializer_range", "must be above 0")
-        get_activation(self.activation)
         check_windows(self)
         for field in ("pad_id", "eos_id", "decoder_start_id"):
             self.require(0 <= getattr(self, field) < self.vocabulary_size, field,
@@ -111,14 +100,6 @@ class LedConfig(Config):
         return {"vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim,
                 "intermediate_dim": self.intermediate_dim, "max_sequence_length": self.max_sequence_length,
                 "max_target_length": self.max_target_length}
-
-    def layer_counts(self):
-        return {"i": self.num_layers, "j": self.num_decoder_layers or self.num_layers}
-
-    def key_value_shape(self):
-        """(H, D) of a decoder layer's cache."""
-        heads = self.num_decoder_heads or self.num_heads
-        return heads, self.hidden_dim // heads
 
     def generation_defaults(self):
         return {"eos_token_id": self.eos_id}

@@ -33,8 +33,33 @@ from kzoo.weight_table import Ignore, Linear, Norm, Tensor, Tied
 POSITIONS = ("sinusoidal", "sinusoidal_halves", "learned")
 
 
+class StacksConfig(Config):
+    """What configs of an encoder and a decoder of these fields have in common; see `TransformerConfig`."""
+
+    def check_stacks(self, *more):
+        """The sizes that both stacks have, `more` fields that are sizes, and probabilities."""
+        for field in ("vocabulary_size", "num_layers", "num_decoder_layers", "num_heads", "num_decoder_heads",
+                      "hidden_dim", "intermediate_dim", "decoder_intermediate_dim", "max_sequence_length", *more):
+            value = getattr(self, field)
+            self.require(value is None or value >= 1, field, "must be at least 1")
+        for heads in (self.num_heads, self.num_decoder_heads or 1):
+            self.require(self.hidden_dim % heads == 0, "hidden_dim", f"must be divisible by the number of heads "
+                                                                     f"({heads})")
+        for field in ("dropout", "attention_dropout", "activation_dropout"):
+            self.require(0 <= getattr(self, field) < 1, field, "must be at least 0 and below 1")
+        get_activation(self.activation)
+
+    def layer_counts(self):
+        return {"i": self.num_layers, "j": self.num_decoder_layers or self.num_layers}
+
+    def key_value_shape(self):
+        """(H, D) of a decoder layer's cache."""
+        heads = self.num_decoder_heads or self.num_heads
+        return heads, self.hidden_dim // heads
+
+
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig(Config):
+class TransformerConfig(StacksConfig):
     """Sizes and switches of a Transformer with encoder and decoder.
 
     Attributes:
@@ -87,19 +112,10 @@ class TransformerConfig(Config):
     decoder_start_id: int = 0
 
     def check(self):
-        for field in ("vocabulary_size", "target_vocabulary_size", "num_layers", "num_decoder_layers", "num_heads",
-                      "num_decoder_heads", "hidden_dim", "intermediate_dim", "decoder_intermediate_dim",
-                      "max_sequence_length"):
-            self.require((getattr(self, field) or 1) >= 1 and getattr(self, field) != 0, field, "must be at least 1")
-        for heads in (self.num_heads, self.num_decoder_heads or 1):
-            self.require(self.hidden_dim % heads == 0, "hidden_dim", f"must be divisible by the number of heads "
-                                                                     f"({heads})")
-        for field in ("dropout", "attention_dropout", "activation_dropout"):
-            self.require(0 <= getattr(self, field) < 1, field, "must be at least 0 and below 1")
+        self.check_stacks("target_vocabulary_size")
         self.require(self.layer_norm_epsilon > 0, "layer_norm_epsilon", "must be above 0")
         self.require(self.initializer_range is None or self.initializer_range > 0, "initializer_range",
                      "must be above 0, or None")
-        get_activation(self.activation)
         for field, choices in (("norm_placement", PLACEMENTS), ("position", POSITIONS)):
             if getattr(self, field) not in choices:
                 raise ValueError(unknown(field, getattr(self, field), choices))
@@ -119,14 +135,6 @@ class TransformerConfig(Config):
     def stored_axes(self):
         return {"vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim,
                 "intermediate_dim": self.intermediate_dim}
-
-    def layer_counts(self):
-        return {"i": self.num_layers, "j": self.num_decoder_layers or self.num_layers}
-
-    def key_value_shape(self):
-        """(H, D) of a decoder layer's cache."""
-        heads = self.num_decoder_heads or self.num_heads
-        return heads, self.hidden_dim // heads
 
     def generation_defaults(self):
         """Padding was never a target, so it is no answer; a row that reaches its last place ends there, as Marian's do.

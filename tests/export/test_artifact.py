@@ -221,7 +221,7 @@ def test_a_hostile_manifest_is_refused(tmp_path, edit, message):
 
 
 TRANSLATOR = {"num_layers": 2, "num_key_value_heads": 3, "head_dim": 5, "hidden_dim": 15, "vocabulary_size": 7,
-              "source_vocabulary_size": 11, "max_sequence_length": 0, "static_length": 13}
+              "source_vocabulary_size": 11, "max_sequence_length": 0, "max_target_length": 0, "static_length": 13}
 
 
 @pytest.mark.parametrize(("edit", "message"), [

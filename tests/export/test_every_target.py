@@ -24,9 +24,9 @@ ENCODER = {"vocabulary_size": 67, "num_layers": 2, "num_heads": 3, "hidden_dim":
            "max_sequence_length": 45}
 ENCODERS = {  # task -> preset, fields, settings; each with other parts
     "text-classification": ("bert-tiny", {}, {"labels": ("a", "b", "c", "d", "e")}),
-    "token-classification": ("distilbert-base", {}, {"labels": ("O", "B-X")}),
+    "token-classification": ("distilbert-base", {"activation": "silu"}, {"labels": ("O", "B-X")}),
     "fill-mask": ("roberta-base", {}, {}),
-    "question-answering": ("bert-tiny", {"activation": "silu"}, {}),
+    "question-answering": ("longformer-tiny", {"window_size": (3, 5), "max_global_tokens": 7}, {}),
     "feature-extraction": ("bert-tiny", {"use_pooler": True}, {"pooling": "mean", "normalize": True}),
 }
 

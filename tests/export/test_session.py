@@ -17,6 +17,7 @@ DECODE = signatures("text-generation", "savedmodel", SIZES)["decode"]
 POSITIONS = signatures("text-generation", "onnx", SIZES)["prefill"]
 TOKEN = {"token_ids": [[1]]}
 ENCODER = forward_signature("fill-mask", {**SIZES, "num_segments": 2})
+WINDOWS = forward_signature("question-answering", {**SIZES, "num_segments": 1, "max_global_tokens": 2})
 PAIR = forward_signature("translation", {**SIZES, "source_vocabulary_size": 11})
 IDS = np.array([[1, 2, 3], [4, 5, 6]], "int32")
 
@@ -35,6 +36,20 @@ def test_arrays_come_out_in_the_dtypes_of_the_rows():
     assert set(without) == {"token_ids"}  # the mask is optional
     assert complete(FORWARD, without)["padding_mask"].all()
     assert set(complete(DECODE, without)) == {"token_ids"}  # where it covers the past too, nobody can guess it
+
+
+def test_the_task_chooses_global_tokens_where_the_caller_does_not():
+    assert WINDOWS.inputs[-1].name == "global_mask" and "global_mask" not in {row.name for row in ENCODER.inputs}
+    arrays = check_inputs(WINDOWS, {"token_ids": IDS, "padding_mask": [[1, 1, 1], [0, 1, 1]]}, SIZES)
+    for task, expected in (("text-classification", [[1, 0, 0], [0, 1, 0]]), ("fill-mask", np.zeros((2, 3))),
+                           ("question-answering", [[1, 1, 0], [0, 1, 1]])):
+        chosen = complete(WINDOWS, arrays, task, {"sep_id": 3})["global_mask"]
+        assert chosen.dtype == bool
+        np.testing.assert_array_equal(chosen, np.array(expected, bool))
+    given = check_inputs(WINDOWS, {"token_ids": IDS, "global_mask": IDS > 4}, {**SIZES, "max_global_tokens": 2})
+    np.testing.assert_array_equal(complete(WINDOWS, given, "question-answering", {})["global_mask"], IDS > 4)
+    with pytest.raises(ValueError, match="`global_mask` must have at most 2 tokens a row .*Received: 3"):
+        check_inputs(WINDOWS, {"token_ids": IDS, "global_mask": IDS > 0}, {**SIZES, "max_global_tokens": 2})
 
 
 @pytest.mark.parametrize(("signature", "inputs", "message"), [

@@ -1,6 +1,7 @@
 """LED: its config, its sizes, and equality with the reference, whose folder fixtures/make_seq2seq.py made."""
 import json
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -9,6 +10,8 @@ import kzoo
 import tests.models.seq2seq_reference as reference
 from kzoo.models.led import PRESETS, LedBackbone, LedConfig
 
+ON_JAX = keras.backend.backend() == "jax"
+compiled_for_seconds = pytest.mark.skipif(ON_JAX, reason="its parts are tried on JAX elsewhere")
 TINY = dict(vocabulary_size=29, num_layers=1, num_heads=4, hidden_dim=24, intermediate_dim=37, max_sequence_length=19,
             max_target_length=13)
 
@@ -49,6 +52,7 @@ def test_presets_state_their_parameters():
         assert preset.parameters == number_of_weights(preset.config)
 
 
+@compiled_for_seconds
 def test_a_target_longer_than_its_positions_is_refused():
     model = kzoo.create("led-tiny", **TINY)
     inputs = {"encoder_token_ids": np.zeros((1, 19), "int32"), "decoder_token_ids": np.zeros((1, 14), "int32")}
@@ -71,15 +75,18 @@ def test_logits_with_chosen_tokens_equal_the_reference(case):
     assert np.abs(other - case.expected["chosen_logits"]).max() > 0.01
 
 
+@compiled_for_seconds
 @pytest.mark.parametrize("changes", [{"window_size": (4, 5)}, {"activation": "gelu_tanh"}], ids=str)
 def test_a_small_difference_would_be_seen(case, changes):
     reference.assert_told_apart(case, "led-tiny", changes)
 
 
+@compiled_for_seconds
 def test_gradients_equal_the_reference(case, gradients):
     reference.assert_equal_gradients(case, gradients)
 
 
+@compiled_for_seconds
 def test_generated_ids_equal_the_reference(case):
     """Greedy and with beams, from a cache."""
     reference.assert_equal_ids(case)

@@ -28,6 +28,8 @@ from kzoo.tasks.task import build_task
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "longformer"
 TASKS = ("fill-mask", "text-classification", "token-classification", "question-answering", "feature-extraction")
+ON_JAX = keras.backend.backend() == "jax"
+ENOUGH = slice(1, 2) if ON_JAX else slice(None)  # of the cases, where each is compiled
 TINY = dict(vocabulary_size=29, num_layers=2, num_heads=4, hidden_dim=24, intermediate_dim=37, max_sequence_length=19)
 B, T, H, D, E = 2, 17, 3, 5, 11
 rng = np.random.default_rng(0)
@@ -83,7 +85,7 @@ def attend(attention, chosen=None, padding=None, count=4):
             positions = GlobalPositions(*positions, find_global_tokens(chosen, count, "float32"))
         return attention(x, positions)[0]
 
-    call = compile_function(attention, call) if keras.backend.backend() == "jax" else call
+    call = compile_function(attention, call) if ON_JAX else call
     return ops.convert_to_numpy(call(ops.convert_to_tensor(x), None if chosen is None else
                                      ops.convert_to_tensor(chosen)))
 
@@ -158,7 +160,7 @@ def test_without_global_tokens_their_projections_have_no_part():
 
 # Equality with the reference.
 
-@pytest.fixture(scope="module", params=TASKS)
+@pytest.fixture(scope="module", params=TASKS[ENOUGH])
 def reference(request):
     """(model, what the reference computed with its weights)."""
     with np.load(FIXTURES / request.param / "expected.npz", allow_pickle=False) as file:
@@ -197,13 +199,14 @@ def assert_equal_outputs(model, expected, kinds):
 def test_outputs_equal_the_reference(reference):
     """With tokens of the caller's choice, with none, and with those of the task."""
     model, expected = reference
-    kinds = ("chosen", "none", "padded", "default") if model.task == "text-classification" else ("padded", "default")
+    all_kinds = model.task == "text-classification" and not ON_JAX
+    kinds = ("chosen", "none", "padded", "default") if all_kinds else ("padded", "default")
     assert_equal_outputs(model, expected, kinds)
 
 
 @pytest.mark.parametrize("changes", [
     {"window_size": (3, 7, 5)}, {"window_size": (7, 3, 4)}, {"max_global_tokens": 3}, {"layer_norm_epsilon": 3.3e-3},
-    {"position_offset": 3, "max_sequence_length": 38}], ids=str)
+    {"position_offset": 3, "max_sequence_length": 38}][ENOUGH], ids=str)
 def test_a_small_difference_would_be_seen(changes):
     model = kzoo.load(FIXTURES / "token-classification")
     other = build_task(model.family, model.config.replace(**changes), model.task, labels=model.labels)
