@@ -8,6 +8,7 @@ from tests.layers.pattern_reference import (
     assert_dense,
     assert_round_trip,
     assert_scores_explain,
+    dear_on_jax,
     difference,
 )
 
@@ -23,6 +24,7 @@ def test_agrees_with_dense_attention_under_its_rule(case):
     assert_scores_explain(BlockLocal(5), case)
 
 
+@dear_on_jax
 def test_blocks_ahead_and_none_back():
     assert_dense(BlockLocal(4, 0, 1), lambda q, k, h: rule(q, k, h, 4, 0, 1), "both-ways")
     assert difference(BlockLocal(4, 0, 1), lambda q, k, h: rule(q, k, h, 4, 0, 0), "both-ways") > 0.01

@@ -9,6 +9,7 @@ from tests.layers.pattern_reference import (
     assert_dense,
     assert_round_trip,
     assert_scores_explain,
+    dear_on_jax,
     difference,
 )
 
@@ -29,6 +30,7 @@ def test_agrees_with_dense_attention_under_its_rule(case):
         assert difference(PATTERN, lambda q, k, h: rule(q, k, h, PATTERN.for_layer(1)), case) > 0.01
 
 
+@dear_on_jax
 def test_none_near_none_global_none_drawn():
     for pattern in (BlockSparse(5, 0, 2, 1), BlockSparse(5, 1, 0, 0)):
         assert_dense(pattern, lambda q, k, h, pattern=pattern: rule(q, k, h, pattern), "both-ways")

@@ -26,6 +26,7 @@ from tests.layers.pattern_reference import (
     assert_round_trip,
     assert_scores_explain,
     attend,
+    dear_on_jax,
 )
 
 E, H, D, SIZE = 9, 4, 6, 5
@@ -61,7 +62,7 @@ def test_agrees_with_dense_attention(case):
     assert_scores_explain(Blockwise(SIZE), case)
 
 
-@pytest.mark.parametrize("position", ["alibi", "buckets", "shaw"])
+@pytest.mark.parametrize("position", ["shaw"] + ["alibi", "buckets"] * (keras.backend.backend() != "jax"))
 def test_gradients_are_those_of_full_attention(position, gradients):
     full, blocks = layer_with(Full(), position), layer_with(Blockwise(SIZE), position)
     expected, found = gradients(full, loss_of(full)), gradients(blocks, loss_of(blocks))
@@ -74,6 +75,7 @@ def test_gradients_are_those_of_full_attention(position, gradients):
     assert max(np.abs(one - other).max() for one, other in zip(found, changed, strict=True)) > 0.1
 
 
+@dear_on_jax
 def test_a_query_that_sees_nothing_gets_the_mean():
     nothing = np.zeros((B, T), bool)
     places = locate(np.zeros((B, T), "int32"), nothing)
@@ -111,6 +113,7 @@ def test_a_cache_is_gone_on_from():
     assert_cached(Blockwise(SIZE))
 
 
+@dear_on_jax
 def test_half_precision_stays_near():
     half = [each.astype("float16") for each in np.random.default_rng(4).normal(size=(3, B, T, H, D))]
     places = locate(np.zeros((B, T), "int32"), LEFT)

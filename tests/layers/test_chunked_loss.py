@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from kzoo.layers.chunked_loss import chunked_losses
+from tests.layers.pattern_reference import dear_on_jax
 
 B, T, E, V = 3, 5, 4, 11
 rng = np.random.default_rng(0)
@@ -34,6 +35,7 @@ def chunked(layer, size, targets=targets):
     return chunked_losses(ops.convert_to_tensor(features), table, targets, size, offset)
 
 
+@dear_on_jax
 def test_losses_are_those_of_all_logits():
     layer = Readout()
     for size in (4, 20):

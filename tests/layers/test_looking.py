@@ -15,6 +15,7 @@ from kzoo.layers import (
     attention_rollout,
     locate,
 )
+from tests.layers.pattern_reference import dear_on_jax
 
 B, T, H, D, E = 2, 7, 2, 3, 6
 rng = np.random.default_rng(0)
@@ -39,6 +40,7 @@ class TwoLayers(keras.layers.Layer):
         return x
 
 
+@dear_on_jax
 def test_every_layer_is_shown_as_it_was_called():
     patterns = Full(), Hierarchical(3), BlockSparse(2)
     model = TwoLayers(*patterns)
@@ -67,6 +69,7 @@ def test_patterns_come_back_after_an_error():
     assert model.layers[0].pattern == Full()
 
 
+@dear_on_jax
 def test_what_a_position_adds_to_values_is_not_in_the_weights():
     layer = Attention(H, D, E, position=ShawRelative(D, 2))
     layer.build((B, T, E))

@@ -23,7 +23,8 @@ def block_of(pattern):
     return block
 
 
-@pytest.mark.parametrize("pattern", [Full(), Blockwise(4)], ids=["full", "blockwise"])
+# On JAX compiling makes a case dear, and this one has all that the other has.
+@pytest.mark.parametrize("pattern", [Blockwise(4)] + [Full()] * (keras.backend.backend() != "jax"), ids=str)
 def test_gradients_are_those_of_what_is_kept(pattern, gradients):
     block = block_of(pattern)
     states = block.non_trainable_variables
@@ -42,11 +43,13 @@ def test_gradients_are_those_of_what_is_kept(pattern, gradients):
         return recompute(block, ops.convert_to_tensor(x), locate(np.zeros((B, T), "int32"), PADDING), training=True)
 
     expected, found, others = with_draws(kept), with_draws(recomputed), with_draws(recomputed, moved=1)
+    largest = max(np.abs(each).max() for each in expected)
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5 * max(1, np.abs(other).max()))
+        np.testing.assert_allclose(one, other, atol=1e-5 * largest)
     assert max(np.abs(one - other).max() for one, other in zip(found, others, strict=True)) > 0.1
 
 
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="each operation would be compiled for itself")
 def test_generators_are_as_far_on_as_without():
     states = []
     for run in (lambda block, places: block(x, places, training=True)[0],

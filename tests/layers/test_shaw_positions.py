@@ -17,6 +17,7 @@ from kzoo.layers import (
     Strided,
     locate,
 )
+from tests.layers.pattern_reference import dear_on_jax
 
 B, T, H, D, E, FURTHEST = 2, 7, 3, 4, 11, 2
 rng = np.random.default_rng(5)
@@ -68,6 +69,7 @@ def test_distances_beyond_the_table_share_its_ends():
     np.testing.assert_allclose(attend(near), attend(far), atol=1e-5)
 
 
+@dear_on_jax
 def test_blocks_ask_the_same_table():
     at = np.arange(T, dtype="int32")[None]
     for pattern in (BlockLocal(3), Strided(3)):
@@ -76,6 +78,7 @@ def test_blocks_ask_the_same_table():
         assert np.abs(attend(part(), pattern=pattern) - attend(part())).max() > 0.01
 
 
+@dear_on_jax
 def test_cached_equals_uncached():
     layer = Attention(H, D, E, mask=Causal(), position=part())
     layer.build((B, T, E))

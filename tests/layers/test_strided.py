@@ -12,6 +12,7 @@ from tests.layers.pattern_reference import (
     assert_dense,
     assert_round_trip,
     assert_scores_explain,
+    dear_on_jax,
     difference,
 )
 
@@ -45,6 +46,7 @@ def test_what_does_not_fit_is_refused():
         Attention(1, D, mask=Causal(), pattern=Strided(5))
 
 
+@dear_on_jax
 def test_the_last_of_an_odd_number_of_heads_looks_near():
     """Computed in blocks as by the rule alone."""
     inputs = [np.random.default_rng(0).normal(size=(1, 9, 3, D)).astype("float32") for _ in range(3)]
@@ -54,6 +56,7 @@ def test_the_last_of_an_odd_number_of_heads_looks_near():
     np.testing.assert_allclose(blocked, ruled, atol=1e-5)
 
 
+@dear_on_jax
 def test_an_odd_number_of_heads_keeps_its_order():
     near, far = Strided(3).visible(ops.arange(9)[None, None, :, None], ops.arange(9)[None, None, None], H - 1)[0, 1:, 8]
     assert [list(map(bool, near)), list(map(bool, far))] == [[k % 3 == 2 for k in range(9)], [k > 5 for k in range(9)]]
