@@ -26,9 +26,9 @@ def make():
 
 def test_the_state_is_everything_that_changes_under_names_that_do_not():
     (model, optimizer), (other, other_optimizer) = make(), make()
-    state = _state(model, optimizer)
+    state = _state(model, model, optimizer)
     assert len(state) == len(model.variables) + len(optimizer.variables)
-    assert list(state) == list(_state(other, other_optimizer))
+    assert list(state) == list(_state(other, other, other_optimizer))
     seeds = [variable for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)
              for variable in layer.variables]
     assert seeds and {id(seed) for seed in seeds} <= {id(variable) for variable in state.values()}
