@@ -276,6 +276,7 @@ def test_a_window_without_neighbours_has_no_name_there(tmp_path):
         kzoo.save(model, tmp_path / "hf", format="hugging_face")
 
 
+@pytest.mark.skipif(ON_JAX, reason="does not depend on the backend")
 def test_dropout_stands_where_the_reference_has_it(monkeypatch):
     """On the weights of the window and of global tokens alike; elsewhere as in BERT."""
     seen = []
