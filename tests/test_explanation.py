@@ -56,6 +56,15 @@ def test_maps_and_rollout_have_rows_that_sum_to_one(found):
     assert found.tokens[0] == "[CLS]" and found.tokens[2] == "cat" and len(found.layers) == 2
 
 
+@pytest.mark.parametrize("preset, fields", [
+    ("longformer-tiny", {"sep_id": 2}), ("reformer-nano", {"causal": False, "axial_dims": (5, 7), "attention_layers": ("lsh", "lsh")})])
+def test_attention_that_cannot_be_shown_is_refused(preset, fields, tokenizer):
+    """Better than maps that leave out what they do not know of."""
+    model = make(preset, tokenizer, task="text-classification", labels=("a", "b"), **fields)
+    with pytest.raises(ValueError, match="Attention does not show yet whom it attends to"):
+        kzoo.explain(model, TEXT)
+
+
 def test_another_answer_is_explained_if_asked_for(classifier, found):
     other = next(label for label in classifier.labels if label != found.answer)
     assert kzoo.explain(classifier, TEXT, answer=other).score < found.score

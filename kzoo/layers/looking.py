@@ -33,6 +33,8 @@ def attention_maps(model, inputs, **options):
     Args:
         model: a Keras model or layer.
         inputs, options: what it is called with; nothing is compiled.
+
+    Raises: ValueError for a model with attention that compares in ways of its own, `has_map` False.
     """
     with watched(model) as maps:
         model(inputs, **options)
@@ -43,6 +45,9 @@ def attention_maps(model, inputs, **options):
 def watched(model):
     """Within it, attention layers write an `AttentionMap` of every call into the list that it gives."""
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, Attention)]
+    hidden = next((layer for layer in model._flatten_layers() if not getattr(layer, "has_map", True)), None)
+    if hidden is not None:
+        raise ValueError(f"{type(hidden).__name__} does not show yet whom it attends to; other attention does.")
     patterns, maps = [layer.pattern for layer in layers], []
     try:
         for layer, pattern in zip(layers, patterns, strict=True):

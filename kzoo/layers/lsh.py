@@ -262,6 +262,8 @@ class LSHAttention(keras.layers.Layer):
     Which keys a token meets depends on the buckets of all tokens, also of those that a causal mask hides from it.
     """
 
+    has_map = False  # rounds are joined by weights of their own
+
     def __init__(self, num_heads, head_dim, hidden_dim, num_buckets, num_hashes=1, chunk_length=64, chunks_before=1,
                  chunks_after=0, mask=Everything(), count_once=False, dropout=0.0, seed=0,  # noqa: B008
                  kernel_initializer="glorot_uniform", **kwargs):

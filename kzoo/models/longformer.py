@@ -120,6 +120,8 @@ class LongformerAttention(Attention):
     Source: Beltagy et al. 2020, section 3.1 (arXiv 2004.05150).
     """
 
+    has_map = False  # the pattern does not know of global tokens
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.query_global = self._dense(self.num_heads * self.head_dim, "query_global")
