@@ -57,7 +57,8 @@ def test_maps_and_rollout_have_rows_that_sum_to_one(found):
 
 
 @pytest.mark.parametrize("preset, fields", [
-    ("longformer-tiny", {"sep_id": 2}), ("reformer-nano", {"causal": False, "axial_dims": (5, 7), "attention_layers": ("lsh", "lsh")})])
+    ("longformer-tiny", {"sep_id": 2}),
+    ("reformer-nano", {"causal": False, "axial_dims": (5, 7), "attention_layers": ("lsh", "lsh")})])
 def test_attention_that_cannot_be_shown_is_refused(preset, fields, tokenizer):
     """Better than maps that leave out what they do not know of."""
     model = make(preset, tokenizer, task="text-classification", labels=("a", "b"), **fields)
