@@ -26,14 +26,14 @@ SIZES = dict(vocabulary_size=61, num_layers=2, num_heads=4, hidden_dim=16, inter
              initializer_range=0.3, dropout=0.0)
 # A pattern or position with its least settings; a test holds these to what is registered.
 PATTERN_VALUES = ("full", {"name": "blockwise", "block_size": 8}, {"name": "block_local", "block_size": 8},
-                  {"name": "sliding_window", "window_size": 6}, {"name": "strided", "stride": 6},
+                  {"name": "strided", "stride": 6}, {"name": "sliding_window", "window_size": 6},
                   {"name": "block_sparse", "block_size": 4}, {"name": "hierarchical", "segment_size": 6})
 POSITION_VALUES = ("learned", "sinusoidal", "none", {"name": "rotary", "scaling": "ntk", "factor": 2.0}, "alibi",
                    "relative", "shaw")
 FORMATS = ("savedmodel", "onnx", "tflite")
 COLUMNS = ("part", "cached decoding", "XLA", *FORMATS, "time and memory grow with")
-COSTS = {"full": "T²", "blockwise": "T² in time, T in memory", "block_local": "T · W", "sliding_window": "T · W",
-         "strided": "T · (l + T / l)", "block_sparse": "T · W", "hierarchical": "T · (W + T / W)"}
+COSTS = {"full": "T²", "blockwise": "T² in time, T in memory", "block_local": "T · W", "strided": "T · (l + T / l)",
+         "sliding_window": "T · W", "block_sparse": "T · W", "hierarchical": "T · (W + T / W)"}
 YES, NO = "yes", "no"
 
 HEAD = """# Patterns and positions
