@@ -15,14 +15,16 @@ TEXT = ("Random weights, the same for everybody; prompt {prompt}, {new} new toke
         "times tokens a second, against what as many threads read a second from memory in the same round. The TFLite "
         "files have room for {room} tokens.")
 OURS = {("onnx", "none"): "kzoo, ONNX", ("onnx", "int8"): "kzoo, ONNX int8", ("onnx", "int4"): "kzoo, ONNX int4",
-        ("tflite", "none"): "kzoo, TFLite", ("tflite", "int8"): "kzoo, TFLite int8"}
+        ("tflite", "none"): "kzoo, TFLite", ("tflite", "int8"): "kzoo, TFLite int8",
+        ("tflite", "int4"): "kzoo, TFLite int4"}
 FIRST = ("onnx", "none")
 EXPORT = {"formats": ["onnx", "tflite"], "quantize": ["none", "int8", "int4"], "static_length": ROOM}
 PEERS = {"optimum": "Optimum, ONNX Runtime", "float32": "CTranslate2", "torch": "Hugging Face, torch",
          "int8": "CTranslate2 int8"}
 BARS = {(FIRST, "optimum"): ">= 1.2", (FIRST, "float32"): ">= 1.2", (FIRST, "torch"): None, (FIRST, "int8"): None,
         (("onnx", "int8"), "int8"): ">= 2.2", (("onnx", "int4"), "int8"): ">= 3.2",
-        (("tflite", "none"), "float32"): ">= 1.2", (("tflite", "int8"), "int8"): ">= 2.0"}
+        (("tflite", "none"), "float32"): ">= 1.2", (("tflite", "int8"), "int8"): ">= 2.0",
+        (("tflite", "int4"), "int8"): None}
 SHARE_BARS = {"none": None, "int8": ">= 40", "int4": ">= 40"}
 SIZE_BARS = {"int8": "<= 0.27", "int4": "<= 0.16"}
 

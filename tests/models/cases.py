@@ -124,9 +124,9 @@ rng = np.random.default_rng(0)
 IDS = {  # name -> ids of the rows without padding
     "token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32"),
     "segment_ids": np.repeat([[0, 1]], (4, T - 4), axis=1).repeat(B, axis=0).astype("int32"),
-    "global_mask": rng.integers(0, 2, (B, T)).astype("int32"),
     "encoder_token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, S)).astype("int32"),
     "decoder_token_ids": rng.integers(0, SIZES["vocabulary_size"], (B, T)).astype("int32"),
+    "global_mask": rng.integers(0, 2, (B, T)).astype("int32"),
 }
 
 
