@@ -26,8 +26,10 @@ class _Recorder(AnsweringSession):
         for row, real in enumerate(mask):
             text = {name: array[row][real] for name, array in arrays.items()}
             self._seen += 1
-            place = len(self.texts) if len(self.texts) < self._count else int(self._random.integers(self._seen))
-            self.texts[place:place + 1] = [text] if place < self._count else self.texts[place:place + 1]
+            if len(self.texts) < self._count:
+                self.texts.append(text)
+            elif (place := int(self._random.integers(self._seen))) < self._count:
+                self.texts[place] = text
         shape = {"batch_size": mask.shape[0], "sequence_length": mask.shape[1]}
         return {row.name: np.zeros([shape.get(size, size) for size in row.shape], row.dtype)
                 for row in self.signatures[signature].outputs}

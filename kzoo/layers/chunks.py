@@ -4,7 +4,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from kzoo.layers.attention_function import dot_product_attention
+from kzoo.layers.folding import Blocks, attend_in_blocks
 from kzoo.layers.patterns import Full, Pattern
 
 
@@ -72,22 +72,9 @@ class CircularBlocks(Pattern):
         if key.shape[1] != length:
             raise ValueError("`query` and `key` must be of the same tokens. "
                              f"Received: {length} queries and {key.shape[1]} keys.")
-        query_chunks = to_chunks(query, self.block_size)                                    # (B, N, W, H, D)
-        query = _fold(query_chunks)                                                         # (B * N, W, H, D)
-        key, value = (_fold(self._around(x)) for x in (key, value))                         # (B * N, S, H, D)
-        batch = ops.shape(query_chunks)[0]
-        query_positions = _fold(to_chunks(_for_each(positions.query, batch), self.block_size))[:, None, :, None]
-        key_positions = _fold(self._around(_for_each(positions.key, batch)))[:, None, None, :]
-        visible = mask(query_positions, key_positions)                                      # (B * N, 1, W, S)
-        if positions.padding_mask is not None:
-            real = _fold(self._around(_for_each(positions.padding_mask, batch)))[:, None, None, :]
-            visible = real if visible is None else visible & real
-        bias = position.score_bias(query, query_positions, key_positions)
-        mixed = dot_product_attention(query, key, value, mask=visible, bias=bias, **options)
-        return ops.reshape(mixed, (-1, length, *mixed.shape[2:]))                           # (B, T, H, D)
-
-    def _around(self, x):
-        return look_around(to_chunks(x, self.block_size), self.blocks_before, self.blocks_after)
+        return attend_in_blocks(
+            query, key, value, positions, mask, position, Blocks(length, self.block_size),
+            lambda blocks: look_around(blocks, self.blocks_before, self.blocks_after), **options)
 
 
 def static_length(x, size, name):
@@ -101,13 +88,3 @@ def static_length(x, size, name):
     if length > size and length % size:
         raise ValueError(f"The length must be a multiple of `{name}` ({size}), or at most that. Received: {length}.")
     return length
-
-
-def _fold(chunks):
-    """(B, N, W, ...) -> (B * N, W, ...)."""
-    return ops.reshape(chunks, (-1, *chunks.shape[2:]))
-
-
-def _for_each(rows, batch):
-    """(B or 1, T) -> (B, T)."""
-    return rows if rows.shape[0] != 1 else ops.broadcast_to(rows, (batch, rows.shape[1]))
