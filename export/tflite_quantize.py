@@ -16,12 +16,13 @@ from ai_edge_quantizer import quantizer
 from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.qtyping import QuantGranularity, TFLOperationName
 
+from kzoo.layers.attention_function import MASKED_SCORE
+
 SMALLEST_TABLE = 2**14  # numbers; what is smaller stays as it is
 # Weights of a block of 4 bits that LiteRT has kernels for. Those of 64 decode a quarter faster than those of 32.
 BLOCKS = (64, 32)
 EVERYWHERE = ".*"
 SELECTS = {schema.BuiltinOperator.SELECT, schema.BuiltinOperator.SELECT_V2}
-MASKED_SCORE = -1e9  # as in kzoo.layers.attention_function
 FULL = "int8_full"
 # What a hidden score lies below the lowest real one where all are of 8 bits: e^-12 is no weight, and the scale of the
 # scores stays fine.
