@@ -4,15 +4,13 @@ Exit status: 0 done; 1 the work ran and its check failed; 2 bad input or usage; 
 error is one or two lines on stderr; `--debug` adds the traceback. Nothing heavy is imported here: each command imports
 what it runs.
 """
-import contextlib
 import errno
 import os
-import signal
 import sys
-import threading
 import traceback
 import warnings
 
+from kzoo.cli.ending import ends_in_order
 from kzoo.cli.parser import build_parser, parse
 from kzoo.errors import CheckFailed
 
@@ -35,7 +33,7 @@ def main(argv=None):
         args = parse(build_parser(), argv)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            with _ends_in_order():
+            with ends_in_order():
                 status = args.command(args) or 0
         sys.stdout.flush()  # so that a closed pipe shows here, not at interpreter exit
         return status
@@ -49,32 +47,6 @@ def main(argv=None):
         return _say(str(error), 1, argv)
     except Exception as error:
         return _say(_explain(error), 2, argv)
-
-
-class _Ended(KeyboardInterrupt):
-    """The system, or a supervisor, told the process to end; work is left as after Ctrl-C."""
-
-    def __init__(self, number):
-        super().__init__(f"ended by {signal.Signals(number).name}")
-        self.status = 128 + number  # as shells report it
-
-
-@contextlib.contextmanager
-def _ends_in_order():
-    """What ends the process without a word otherwise cleans up first: SIGTERM, and a terminal that is closed."""
-    def end(number, frame):
-        raise _Ended(number)
-
-    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
-    before = {}
-    try:
-        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-            if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP, and a program may have its own way
-                before[number] = signal.signal(number, end)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _explain(error):

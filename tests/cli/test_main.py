@@ -125,6 +125,29 @@ def test_a_process_that_is_told_to_end_cleans_up(run_list, capsys, name, status)
         signal.signal(number, inherited)
 
 
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_an_ending_that_comes_while_garbage_is_collected_is_not_lost(run_list, capsys, monkeypatch, name, status):
+    class Last:
+        def __del__(self):
+            os.kill(os.getpid(), getattr(signal, name))
+
+    def command(args):
+        last = Last()
+        del last  # Python drops what its `__del__` raises
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    assert run_list(command) == status
+    assert capsys.readouterr().err == f"kzoo: {'interrupted' if name == 'SIGINT' else 'ended by SIGTERM'}\n"
+    hook = sys.unraisablehook
+    monkeypatch.setattr("kzoo.cli.ending.AGAIN", 60)
+    moments = iter((0, 0, 30))
+    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
+    assert run_list(command) == 0, "without that it goes on"
+    assert sys.unraisablehook is hook
+
+
 def test_a_signal_that_a_program_handles_stays_its_own(run_list, monkeypatch):
     received = []
     before = signal.signal(signal.SIGTERM, lambda *arguments: received.append(arguments))
