@@ -59,7 +59,7 @@ class CheckedDecoder(TokenDecoder):
                    "what `prefill` was told by `max_new_tokens`")
             raise ValueError(f"`token_ids` reaches {state.length + 1} tokens; {why} is {state.limit}.")
         logits, after = self._decode(token_ids, state.state)
-        return logits, state._replace(state=after, length=state.length + 1)
+        return logits, Checked(after, state.rows, state.length + 1, state.limit)
 
     def reorder(self, state, rows):
         """See `TokenDecoder`. Raises: ValueError naming the argument that does not fit."""

@@ -105,7 +105,10 @@ def check_ids(name, values, count, limit):
     array = as_array(name, values)
     if array.ndim != 1 or (len(array) != count if count is not None else not len(array)):
         raise ValueError(f"`{name}` must have the shape ({'N' if count is None else count},). Received: {array.shape}.")
-    return _check_whole(name, array, limit).astype("int32", copy=False)
+    numbers = array.tolist()  # of few, Python finds the ends faster than numpy does
+    if array.dtype.kind not in "iu" or min(numbers) < 0 or max(numbers) >= limit:
+        _check_whole(name, array, limit)
+    return array.astype("int32", copy=False)
 
 
 def as_array(name, values):

@@ -157,12 +157,12 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
     def _call(self, signature, feeds):
         """Zeros stand for the rest: caches begin with them, and what the mask would hide, the graph hides itself."""
         form = self.signatures[signature]
-        rest = {row.name: row for row in form.inputs if row.name not in feeds}
-        for row in rest.values():
-            if (row.shape, row.dtype) not in self._zeros:
-                self._zeros[row.shape, row.dtype] = self._file.hold(form, row, np.zeros(row.shape, row.dtype))
-        return super()._call(signature, {
-            **{name: self._zeros[row.shape, row.dtype] for name, row in rest.items()}, **feeds})
+        for row in form.inputs if len(feeds) < len(form.inputs) else ():
+            if row.name not in feeds:
+                if (row.shape, row.dtype) not in self._zeros:
+                    self._zeros[row.shape, row.dtype] = self._file.hold(form, row, np.zeros(row.shape, row.dtype))
+                feeds = {**feeds, row.name: self._zeros[row.shape, row.dtype]}
+        return super()._call(signature, feeds)
 
     def _forward(self, arrays):
         """Token by token, the only way to logits of all of them; those of padding are zeros."""
@@ -206,9 +206,9 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
         return np.stack(logits), rows
 
     def _decode(self, token_ids, state):
-        logits, rows = zip(*(self._decode_row(each, row) for each, row in zip(token_ids, state, strict=True)),
-                           strict=True)
-        return np.stack(logits), rows
+        results = [self._decode_row(each, row) for each, row in zip(token_ids, state, strict=True)]
+        logits = results[0][0][None] if len(results) == 1 else np.stack([logits for logits, _ in results])
+        return logits, tuple(row for _, row in results)
 
     def _reorder(self, state, rows):
         return tuple(state[int(row)] for row in rows)  # a step makes new arrays, so rows may share theirs

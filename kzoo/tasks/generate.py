@@ -150,36 +150,34 @@ def generate_ids(decoder, prompts, options=None, tokenizer=None, on_token=None, 
 
 def _token_by_token(decoder, token_ids, padding_mask, limit, options, eos, rows, streams, on_token):
     """Greedy search or sampling of one group, its rows numbered by `rows`; returns B lists of new ids."""
-    width = token_ids.shape[1]
-    starts = width - padding_mask.sum(axis=1)
-    ids = np.concatenate([token_ids, np.zeros((len(rows), limit), "int32")], axis=1)  # (B, T + limit)
-    lengths = np.full(len(rows), limit)
+    starts = token_ids.shape[1] - padding_mask.sum(axis=1)
+    added = [[] for _ in rows]
     generators = [row_generator(options.seed, row) for row in rows] if options.do_sample else None
-    active = np.arange(len(rows))  # the rows that the decoder still holds, in its order
+    active = list(range(len(rows)))  # the rows that the decoder still holds, in its order
     logits, state = decoder.prefill(token_ids, padding_mask, limit)
+    # Lists where they serve: after a step of the model nothing of ours is left in the processor's caches, and each
+    # function of numpy then takes ten times as long as alone.
     for length in range(limit):
-        def histories(active=active, end=width + length):
-            return [ids[i, starts[i]:end] for i in active]
+        def histories(active=active):
+            return [np.concatenate([token_ids[i, starts[i]:], np.array(added[i], "int32")]) for i in active]
 
-        logits = np.asarray(logits, "float32")  # (active, V)
-        logits = restrict(logits, histories, length, limit, options, eos)
+        logits = restrict(np.asarray(logits, "float32"), histories, length, limit, options, eos)  # (active, V)
         tokens = choose(logits, options, generators and [generators[i] for i in active])
-        ids[active, width + length] = tokens
-        ended = np.array([token in eos for token in tokens.tolist()])  # np.isin takes longer than a token may
-        for place, i in enumerate(active):
+        going = []
+        for place, (i, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
+            added[i].append(token)
             if on_token is not None:
-                on_token(rows[i], int(tokens[place]))
+                on_token(rows[i], token)
             if streams is not None:
-                streams[i].push(tokens[place])
-                ended[place] |= streams[i].stopped
-        lengths[active[ended]] = length + 1
-        if ended.all() or length + 1 == limit:
+                streams[i].push(token)
+            if token not in eos and not (streams is not None and streams[i].stopped):
+                going.append(place)
+        if not going or length + 1 == limit:
             break
-        if ended.any():  # the others go on alone: no work is spent on finished rows
-            going = np.flatnonzero(~ended)
-            active, tokens, state = active[going], tokens[going], decoder.reorder(state, going)
+        if len(going) < len(active):  # the others go on alone: no work is spent on finished rows
+            active, tokens, state = [active[place] for place in going], tokens[going], decoder.reorder(state, going)
         logits, state = decoder.decode(tokens, state)
-    return [ids[i, width:width + lengths[i]].tolist() for i in range(len(rows))]
+    return added
 
 
 def check_stream(stream, prompts, options):

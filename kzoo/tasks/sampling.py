@@ -4,6 +4,8 @@ The order is that of Hugging Face: repetition penalty, bans and minimum length, 
 The vocabulary is never sorted: a partition finds the k-th largest, and only tokens that can be in the nucleus are
 ordered.
 """
+import math
+
 import numpy as np
 
 from kzoo.errors import CheckFailed
@@ -141,9 +143,10 @@ def row_generator(seed, row):
 def choose(logits, options, generators):
     """The next token of every row: (B, V) float32 logits -> (B,) int32."""
     if not options.do_sample:
-        tokens = logits.argmax(axis=1)
-        check_finite(logits[np.arange(len(tokens)), tokens])
-        return tokens.astype("int32")
+        tokens = logits.argmax(axis=1).astype("int32")
+        if not all(math.isfinite(logits.item(row, token)) for row, token in enumerate(tokens.tolist())):
+            check_finite(logits.max(axis=1))
+        return tokens
     tokens = [draw(*candidates(row, options.temperature, options.top_k, options.top_p), generator)
               for row, generator in zip(logits, generators, strict=True)]
     return np.array(tokens, "int32")

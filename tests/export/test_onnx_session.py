@@ -30,6 +30,20 @@ def test_a_state_is_a_value(session):
     np.testing.assert_array_equal(once, again)
 
 
+def test_more_tokens_than_announced(session):
+    """What was made for `max_new_tokens` grows, also after rows were chosen and with padding on the left."""
+    ids, mask = np.array([[0, 3, 7], [5, 3, 7]]), np.array([[False, True, True], [True, True, True]])
+    found = []
+    for room in (0, 9):
+        logits, state = session.prefill(ids, mask, room)
+        for rows, tokens in (([0, 1], [4, 2]), ([1, 1, 0], [9, 2, 6]), ([0, 1, 2], [1, 1, 1]), ([2], [8])):
+            logits, state = session.decode(np.array(tokens), session.reorder(state, np.array(rows)))
+        found.append(logits)
+    np.testing.assert_array_equal(*found)
+    whole = session.run("forward", {"token_ids": np.array([[3, 7, 4, 6, 1, 8]])})["logits"][:, -1]
+    np.testing.assert_allclose(found[0], whole, rtol=1e-4, atol=1e-5)
+
+
 def test_rows_in_their_own_order_are_not_copied(session):
     _, state = session.prefill(np.repeat(IDS, 2, axis=0), np.ones((2, 5), bool), 3)
     assert session.reorder(state, np.array([0, 1])) is state
