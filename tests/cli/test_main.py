@@ -1,5 +1,6 @@
 """The command as a whole: exit statuses, and errors of one or two lines."""
 import errno
+import functools
 import os
 import pathlib
 import signal
@@ -126,7 +127,13 @@ def test_a_process_that_is_told_to_end_cleans_up(run_list, capsys, name, status)
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130)])
-def test_an_ending_that_comes_while_garbage_is_collected_is_not_lost(run_list, capsys, monkeypatch, name, status):
+def test_an_ending_that_comes_while_garbage_is_collected_is_not_lost(run_list, capsys, monkeypatch, request, name,
+                                                                     status):
+    # As a terminal starts it: in the background, SIGINT would be ignored.
+    for number, handler in (("SIGINT", signal.default_int_handler), ("SIGTERM", signal.SIG_DFL)):
+        number = getattr(signal, number)
+        request.addfinalizer(functools.partial(signal.signal, number, signal.signal(number, handler)))
+
     class Last:
         def __del__(self):
             os.kill(os.getpid(), getattr(signal, name))
