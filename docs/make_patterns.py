@@ -39,7 +39,8 @@ YES, NO = "yes", "no"
 HEAD = """# Patterns and positions
 
 Attention is made of parts: a mask says who may see whom, a position tells where tokens are, a pattern says which pairs
-are looked at, and how. Configs of GPT-2 and BERT name a pattern, GPT-2's a position, too, as plain values:
+are looked at, and how. Configs of GPT-2, BERT, T5 and the Transformer name a pattern, GPT-2's a position, too, as plain
+values:
 
     kzoo.create("gpt2-small", pattern="blockwise", max_sequence_length=8192, gradient_checkpointing=True,
                 loss_chunk_size=2048)

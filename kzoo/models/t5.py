@@ -24,7 +24,9 @@ from kzoo.layers import (
     locate,
 )
 from kzoo.layers.feed_forward import get_activation
+from kzoo.layers.part_names import check_pair, make_pattern
 from kzoo.layers.relative_positions import least_max_distance
+from kzoo.models.base import refuse_pattern
 from kzoo.models.encoder_decoder import EncoderDecoder
 from kzoo.registry import Family, Preset, register
 from kzoo.weight_table import Ignore, Linear, Tensor, Tied
@@ -52,6 +54,9 @@ class T5Config(Config):
         scale_logits: divide hidden states by sqrt(hidden_dim) before that (1.0).
         initializer_factor: factor on the standard deviation of fresh weights.
         pad_id, eos_id, decoder_start_id: fills rows, ends them, and is what the decoder starts from.
+        pattern: which pairs of tokens self-attention looks at, in encoder and decoder: "full", "blockwise" (the same in
+            less memory), or with settings {"name": "block_local", "block_size": 64}, and so on; see docs/patterns.md.
+            Attention to the source looks at all of it.
     """
     vocabulary_size: int = 32128
     num_layers: int = 6
@@ -73,6 +78,7 @@ class T5Config(Config):
     pad_id: int = 0
     eos_id: int = 1
     decoder_start_id: int = 0
+    pattern: str | dict = "full"
 
     def check(self):
         for field in ("vocabulary_size", "num_layers", "num_heads", "head_dim", "hidden_dim", "intermediate_dim"):
@@ -88,6 +94,8 @@ class T5Config(Config):
         for field in ("layer_norm_epsilon", "initializer_factor"):
             self.require(getattr(self, field) > 0, field, "must be above 0")
         get_activation(self.activation)
+        for mask in (Everything(), Causal()):
+            check_pair(self.pattern, "relative", mask, self.num_heads)
         for field in ("pad_id", "eos_id", "decoder_start_id"):
             self.require(0 <= getattr(self, field) < self.vocabulary_size, field,
                          f"must be an id below {self.vocabulary_size}")
@@ -133,9 +141,9 @@ class T5Backbone(EncoderDecoder):
             RelativePositionBias(config.num_heads, config.num_buckets, config.max_distance, bidirectional,
                                  _normal(config, config.hidden_dim ** -0.5), name=name, dtype=dtype)
             for name, bidirectional in (("encoder_position", True), ("decoder_position", False)))
-        self.encoder_blocks = [_block(config, f"encoder_block_{i}", dtype, Everything(), self.encoder_position)
+        self.encoder_blocks = [_block(config, "encoder", i, dtype, self.encoder_position)
                                for i in range(config.num_layers)]
-        self.decoder_blocks = [_block(config, f"decoder_block_{i}", dtype, Causal(), self.decoder_position, True)
+        self.decoder_blocks = [_block(config, "decoder", i, dtype, self.decoder_position)
                                for i in range(config.layer_counts()["j"])]
         self.encoder_norm, self.decoder_norm = (
             RMSNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)
@@ -175,8 +183,8 @@ def _normal(config, stddev):
     return keras.initializers.RandomNormal(stddev=config.initializer_factor * stddev)
 
 
-def _block(config, name, dtype, mask, position, decoder=False):
-    heads, head_dim, width = config.num_heads, config.head_dim, config.hidden_dim
+def _block(config, stack, i, dtype, position):
+    heads, head_dim, width, decoder = config.num_heads, config.head_dim, config.hidden_dim, stack == "decoder"
 
     def attention(name, mask, **parts):
         return Attention(heads, head_dim, width, mask=mask, scale=1.0, dropout=config.dropout, use_bias=False,
@@ -189,14 +197,15 @@ def _block(config, name, dtype, mask, position, decoder=False):
         return RMSNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)
 
     return TransformerBlock(
-        attention("attention", mask, position=position),
+        attention("attention", Causal() if decoder else Everything(), position=position,
+                  pattern=make_pattern(config.pattern, i)),
         FeedForward(config.intermediate_dim, width, config.activation, config.gated, use_bias=False,
                     dropout=config.dropout, kernel_initializer=_normal(config, width ** -0.5),
                     output_initializer=_normal(config, config.intermediate_dim ** -0.5), name="feed_forward",
                     dtype=dtype),
         norm("attention_norm"), norm("feed_forward_norm"), placement="pre", dropout=config.dropout,
         cross_attention=attention("cross_attention", Everything()) if decoder else None,
-        cross_attention_norm=norm("cross_attention_norm") if decoder else None, name=name, dtype=dtype)
+        cross_attention_norm=norm("cross_attention_norm") if decoder else None, name=f"{stack}_block_{i}", dtype=dtype)
 
 
 def _rows(version, *sizes, **extra):
@@ -328,6 +337,7 @@ def _has_own_output(theirs, tied, tensors):
 
 
 def _write_t5(theirs, config):
+    refuse_pattern("t5", config)
     wanted = config.activation, config.gated
     kind = next((word for word, meaning in T5_PROJECTIONS.items() if meaning == wanted), None)
     if kind is None:

@@ -26,6 +26,8 @@ from kzoo.layers import (
 )
 from kzoo.layers.blocks import PLACEMENTS
 from kzoo.layers.feed_forward import get_activation
+from kzoo.layers.part_names import check_pair, make_pattern
+from kzoo.models.base import refuse_pattern
 from kzoo.models.encoder_decoder import EncoderDecoder
 from kzoo.registry import Family, Preset, register
 from kzoo.weight_table import Ignore, Linear, Norm, Tensor, Tied
@@ -35,6 +37,8 @@ POSITIONS = ("sinusoidal", "sinusoidal_halves", "learned")
 
 class StacksConfig(Config):
     """What configs of an encoder and a decoder of these fields have in common; see `TransformerConfig`."""
+
+    pattern = "full"  # no field of every config
 
     def check_stacks(self, *more):
         """The sizes that both stacks have, `more` fields that are sizes, and probabilities."""
@@ -84,6 +88,9 @@ class TransformerConfig(StacksConfig):
         initializer_range: standard deviation of fresh weights; None means Glorot's uniform distribution for kernels,
             and 1 / sqrt(hidden_dim) for embeddings.
         pad_id, eos_id, decoder_start_id: fills rows, ends them, and is what the decoder starts from.
+        pattern: which pairs of tokens self-attention looks at, in encoder and decoder: "full", "blockwise" (the same in
+            less memory), or with settings {"name": "block_local", "block_size": 64}, and so on; see docs/patterns.md.
+            Attention to the source looks at all of it.
     """
     vocabulary_size: int = 37000
     target_vocabulary_size: int | None = None
@@ -110,9 +117,12 @@ class TransformerConfig(StacksConfig):
     pad_id: int = 0
     eos_id: int = 1
     decoder_start_id: int = 0
+    pattern: str | dict = "full"
 
     def check(self):
         self.check_stacks("target_vocabulary_size")
+        check_pair(self.pattern, "learned", Everything(), self.num_heads)
+        check_pair(self.pattern, "learned", Causal(), self.num_decoder_heads or self.num_heads)
         self.require(self.layer_norm_epsilon > 0, "layer_norm_epsilon", "must be above 0")
         self.require(self.initializer_range is None or self.initializer_range > 0, "initializer_range",
                      "must be above 0, or None")
@@ -171,8 +181,7 @@ class TransformerBackbone(EncoderDecoder):
         self.decoder_position = self.make_position("decoder_position", config.max_sequence_length)
         self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
         self.encoder_blocks = [self.make_encoder_block(i) for i in range(config.num_layers)]
-        self.decoder_blocks = [make_block(config, f"decoder_block_{i}", dtype, decoder=True)
-                               for i in range(config.layer_counts()["j"])]
+        self.decoder_blocks = [self.make_decoder_block(i) for i in range(config.layer_counts()["j"])]
         self.encoder_norm = self.decoder_norm = None
         if config.norm_placement == "pre":
             self.encoder_norm, self.decoder_norm = (
@@ -191,7 +200,13 @@ class TransformerBackbone(EncoderDecoder):
 
     def make_encoder_block(self, i):
         """The encoder's layer i."""
-        return make_block(self.config, f"encoder_block_{i}", self.dtype_policy)
+        return make_block(self.config, f"encoder_block_{i}", self.dtype_policy,
+                          pattern=make_pattern(self.config.pattern, i))
+
+    def make_decoder_block(self, i):
+        """The decoder's layer i."""
+        return make_block(self.config, f"decoder_block_{i}", self.dtype_policy, decoder=True,
+                          pattern=make_pattern(self.config.pattern, i))
 
     def build(self, input_shape=None):
         shape = (None, None, self.config.hidden_dim)
@@ -392,6 +407,7 @@ def _check_sinusoids(name, tensors):
 
 
 def _write_marian(theirs, config):
+    refuse_pattern("marian", config)
     for name, value in MARIAN_ONLY.items():
         if getattr(config, name) != value:
             raise ValueError(f"Hugging Face's 'marian' has no room for `{name}`={getattr(config, name)!r}; keep it in "

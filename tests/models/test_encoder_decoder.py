@@ -17,7 +17,9 @@ MASK = np.arange(S) < np.array([[9], [4], [6]])
 
 @pytest.fixture(scope="module", params=PRESETS)
 def model(request, redraw):
-    return redraw(kzoo.create(request.param, **SIZES, **PRESETS[request.param]), scale=1.0)
+    made = redraw(kzoo.create(request.param, **SIZES, **PRESETS[request.param]), scale=1.0)
+    made.preset_name = request.param
+    return made
 
 
 def array(x):
@@ -113,3 +115,40 @@ def test_precision_of_caches():
     backbone = kzoo.create("t5-small", **SIZES, dtype="mixed_bfloat16").backbone
     cache = backbone.start_cache({"encoder_token_ids": SOURCE})
     assert {keras.backend.standardize_dtype(each.dtype) for each in keras.tree.flatten(cache)} == {"bfloat16"}
+
+
+def variant(model, pattern):
+    """The same model with self-attention of another pattern, and its logits."""
+    other = kzoo.create(model.preset_name, **SIZES, **PRESETS[model.preset_name], pattern=pattern)
+    other.set_weights(model.get_weights())
+    return other, array(other({"encoder_token_ids": SOURCE, "encoder_padding_mask": MASK, "decoder_token_ids": TARGET}))
+
+
+def test_patterns_are_those_of_self_attention(model):
+    expected = array(model({"encoder_token_ids": SOURCE, "encoder_padding_mask": MASK, "decoder_token_ids": TARGET}))
+    blockwise, found = variant(model, {"name": "blockwise", "block_size": 4})
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    blocks = {"name": "block_local", "block_size": 2}
+    local, found = variant(model, blocks)
+    assert np.abs(found - expected).max() > 0.01
+    for stack in (local.backbone.encoder_blocks, local.backbone.decoder_blocks):
+        assert all(type(block.attention.pattern).__name__ == "BlockLocal" for block in stack)
+    assert all(type(block.cross_attention.pattern).__name__ == "Full" for block in local.backbone.decoder_blocks)
+    # With a cache, and on whichever side the source is padded.
+    cache = local.backbone.start_cache({"encoder_token_ids": SOURCE, "encoder_padding_mask": MASK}, capacity=T)
+    np.testing.assert_allclose(decoded(local, cache, encoder_padding_mask=MASK), found, atol=2e-5)
+    left = np.stack([np.roll(row, S - mask.sum()) for row, mask in zip(SOURCE, MASK, strict=True)])
+    moved = local({"encoder_token_ids": left, "encoder_padding_mask": MASK[:, ::-1], "decoder_token_ids": TARGET})
+    np.testing.assert_allclose(array(moved), found, atol=2e-5)
+
+
+def test_a_pattern_that_hugging_face_has_not_stays_here(model, tmp_path):
+    changes = {"transformer-base": {"position": "sinusoidal_halves"}}.get(model.preset_name, {})
+    local = kzoo.create(model.preset_name, **SIZES, **PRESETS[model.preset_name], **changes,
+                        pattern={"name": "strided", "stride": 3})
+    with pytest.raises(ValueError, match="has no room for `pattern`=.*keep it in the kzoo format"):
+        kzoo.save(local, tmp_path / "hf", format="hugging_face")
+    kzoo.save(local, tmp_path / "ours")
+    assert kzoo.load(tmp_path / "ours").config.pattern == {"name": "strided", "stride": 3}
+    with pytest.raises(ValueError, match="The pattern 'block_local' needs `block_size`"):
+        kzoo.create(model.preset_name, **SIZES, pattern="block_local")
