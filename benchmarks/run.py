@@ -29,6 +29,8 @@ SCRIPTS = {
     "export_gpt2_small": (),
     "transformer_xl_evaluation": (),
     "long_attention": (),
+    "longformer_memory": (),
+    "long_quality": ("data",),
     "faults": (),
     "shakespeare": ("data",),
     "imdb_keras_io": ("data",),
@@ -42,7 +44,8 @@ SCRIPTS = {
 # Where the data of a script lies below the folder of data sets.
 DATA = {"shakespeare": "tinyshakespeare/input.txt", "imdb_keras_io": "imdb", "sst2": "sst2", "ag_news": "ag_news",
         "scan": "scan", "g2p": "sigmorphon2020-g2p", "multi30k": "multi30k/bpe-en-de",
-        "gpu_jax": "tinyshakespeare/input.txt"}
+        "gpu_jax": "tinyshakespeare/input.txt",
+        "long_quality": "wikitext-2"}
 # What runs only when asked for -> why.
 ON_REQUEST = {"gpu_jax": ": it needs a GPU that JAX can use, and none was at hand",
               "multi30k": ": it takes hours on two cores"}

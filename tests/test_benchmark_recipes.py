@@ -18,7 +18,7 @@ from kzoo.cli.parser import build_parser
 
 HERE = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("bench", "rows", "machine", "recipe", "word_tokenizer", "imdb_keras_io", "sst2", "ag_news", "scan", "g2p",
-         "multi30k", "fit_encoders", "beam_translation", "shakespeare")
+         "multi30k", "fit_encoders", "beam_translation", "shakespeare", "long_quality")
 WORDS = "a good and fine film with one bad scene that nobody likes but the end is great fun".split()
 draw = random.Random(1)
 
@@ -109,6 +109,13 @@ def test_grapheme_to_phoneme(toy, tmp_path):
         (tmp_path / split / f"fre_{split}.tsv").write_text("abbé\ta b e\nbéa\tb e a\n" * 8)
     result, errors = toy("g2p", tmp_path)
     assert 0 <= errors <= 100 and result["text"].startswith("fre: 3,600 words")
+
+
+def test_long_quality(toy, modules, tmp_path):
+    packed(tmp_path / modules.long_quality.FILE, "".join(f"{sentence()}\n" for _ in range(60)))
+    result, bits = toy("long_quality", tmp_path)
+    assert bits > 0 and [row["name"].split(":")[0] for row in result["rows"][::4]] == [
+        "full", "window of 128", "LSH (Reformer)", "memory (Transformer-XL)"]
 
 
 def test_multi30k(toy, tmp_path):
