@@ -84,7 +84,9 @@ def explain(model, text, position=None, answer=None):
     maps = attention_maps(model, inputs)
     if not maps:
         raise ValueError("The model has no attention layer that shows whom it attends to.")
-    attention = np.stack([ops.convert_to_numpy(ops.cast(each.probabilities[0], "float32")) for each in maps])
+    # A model may fill rows up by itself, behind the tokens.
+    attention = np.stack([ops.convert_to_numpy(ops.cast(each.probabilities[0], "float32"))[:, :len(ids), :len(ids)]
+                          for each in maps])
     target = _Target.choose(model, ids, ops.convert_to_numpy(model(inputs))[0], position, answer)
     found, steps = _integrated_gradients(model, ids, target)
     return Explanation(
@@ -186,12 +188,17 @@ class _Given:
     """An embedding that was computed elsewhere; reads out logits as the real one does."""
 
     def __init__(self, real, features):
-        self._features = features
+        self._real, self._features = real, features
         self.logits = real.logits
         self.embeddings = real.embeddings
 
     def __call__(self, token_ids):
-        return self._features
+        from keras import ops
+
+        filled_up = token_ids[:, self._features.shape[1]:]  # by the model itself
+        if not filled_up.shape[1]:
+            return self._features
+        return ops.concatenate([self._features, ops.cast(self._real(filled_up), self._features.dtype)], axis=1)
 
 
 def _token_ids(model, text):

@@ -58,12 +58,17 @@ def test_maps_and_rollout_have_rows_that_sum_to_one(found):
 
 @pytest.mark.parametrize("preset, fields", [
     ("longformer-tiny", {"sep_id": 2}),
-    ("reformer-nano", {"causal": False, "axial_dims": (5, 7), "attention_layers": ("lsh", "lsh")})])
-def test_attention_that_cannot_be_shown_is_refused(preset, fields, tokenizer):
-    """Better than maps that leave out what they do not know of."""
+    ("reformer-nano", {"causal": False, "axial_dims": (5, 7), "attention_layers": ("local", "lsh"),
+                       "lsh_chunk_length": 8, "local_chunk_length": 4})])
+def test_what_is_filled_up_is_not_shown(preset, fields, tokenizer):
+    """Models that fill up rows by themselves, and global tokens: the maps are those of the text's tokens."""
     model = make(preset, tokenizer, task="text-classification", labels=("a", "b"), **fields)
-    with pytest.raises(ValueError, match="Attention does not show yet whom it attends to"):
-        kzoo.explain(model, TEXT)
+    found = kzoo.explain(model, TEXT)
+    count = len(found.tokens)
+    assert found.attention.shape == (2, 2, count, count) and len(found.layers) == 2
+    np.testing.assert_allclose(found.attention.sum(axis=-1), 1, atol=1e-5)
+    assert found.attribution.sum() == pytest.approx(found.score - found.baseline_score, abs=0.02)
+    assert (found.attention[:, :, 0] > 0).all() or preset != "longformer-tiny"  # the global one sees all
 
 
 def test_another_answer_is_explained_if_asked_for(classifier, found):

@@ -15,7 +15,7 @@ from kzoo.layers.embeddings import TokenEmbedding
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.hierarchical import Hierarchical
 from kzoo.layers.looking import AttentionMap, attention_maps, attention_rollout
-from kzoo.layers.lsh import LSHAttention
+from kzoo.layers.lsh_attention import LSHAttention
 from kzoo.layers.masks import Causal, Everything, Recent
 from kzoo.layers.normalization import LayerNormalization, RMSNormalization
 from kzoo.layers.patterns import Full, Pattern

@@ -4,6 +4,7 @@ from keras import ops
 
 from kzoo.layers.attention_function import dot_product_attention
 from kzoo.layers.cache import ContextCache
+from kzoo.layers.looking import AttentionMap, layer_path
 from kzoo.layers.masks import Everything
 from kzoo.layers.patterns import Full
 from kzoo.layers.positions import NoPosition
@@ -93,6 +94,23 @@ class Attention(keras.layers.Layer):
 
         Returns: (y, cache): (B, T, E), and the cache with this call's keys and values (None if there was none).
         """
+        positions, query, key, value, cache = self._prepare(x, positions, cache, context)
+        mixed = self.pattern.attend(
+            query, key, value, positions, self.mask, self.position, scale=self.scale,
+            dropout=WeightDropout(self.dropout, training))                            # (B, T, H, D)
+        mixed = ops.reshape(mixed, (-1, ops.shape(x)[1], self.num_heads * self.head_dim))
+        return project(self.output_dense, mixed), cache
+
+    def attention_map(self, x, positions, cache=None, context=None, training=None):
+        """The `AttentionMap` of a call."""
+        positions, query, key, value, _ = self._prepare(x, positions, cache, context)
+        parts = positions, self.mask, self.position
+        scores = self.pattern.scores(query, key, *parts, self.scale)
+        return AttentionMap.of_scores(layer_path(self.query), scores, value,
+                                      self.pattern.attend(query, key, value, *parts, scale=self.scale))
+
+    def _prepare(self, x, positions, cache, context):
+        """What a pattern is handed, and the cache after it."""
         if cache is None and context is None:
             # One and the same object, which Keras may have made two of: patterns of blocks see by it that the row
             # attends to itself.
@@ -109,11 +127,7 @@ class Attention(keras.layers.Layer):
             if not isinstance(cache, ContextCache):
                 key, value, cache = cache.append(key, value)                          # (B, S, K, D)
             key, value = ops.cast(key, query.dtype), ops.cast(value, query.dtype)
-        mixed = self.pattern.attend(
-            query, key, value, positions, self.mask, self.position, scale=self.scale,
-            dropout=WeightDropout(self.dropout, training))                            # (B, T, H, D)
-        mixed = ops.reshape(mixed, (-1, ops.shape(x)[1], self.num_heads * self.head_dim))
-        return project(self.output_dense, mixed), cache
+        return positions, query, key, value, cache
 
     def read_context(self, context, positions):
         """The `ContextCache` of (B, S, E): what every later call attends to, without computing it again."""

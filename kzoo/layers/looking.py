@@ -4,8 +4,6 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from kzoo.layers.attention import Attention
-
 
 class AttentionMap(NamedTuple):
     """What one attention layer did in one call.
@@ -19,22 +17,34 @@ class AttentionMap(NamedTuple):
         probabilities: float32 (B, H, T, S); every row sums to 1.
         values: (B, S, K, D).
         mixed: (B, T, H, D), what the layer made of them: probabilities times values, and what the position adds.
+        global_mask: bool (B, T), True = a token that mixes `global_values` instead; None where there is none.
+        global_values: (B, S, K, D), or None.
     """
     path: str
     scores: Any
     probabilities: Any
     values: Any
     mixed: Any
+    global_mask: Any = None
+    global_values: Any = None
+
+    @classmethod
+    def of_scores(cls, path, scores, *others):
+        """With the probabilities that belong to the scores."""
+        return cls(path, scores, ops.softmax(scores, axis=-1), *others)
+
+
+def layer_path(projection):
+    """The path of an attention layer, by a projection that is a part of it."""
+    return projection.kernel.path.removesuffix("/kernel").rpartition("/")[0]
 
 
 def attention_maps(model, inputs, **options):
-    """One `AttentionMap` for each call of an `Attention` layer while the model is called, in their order.
+    """One `AttentionMap` for each call of an attention layer while the model is called, in their order.
 
     Args:
         model: a Keras model or layer.
         inputs, options: what it is called with; nothing is compiled.
-
-    Raises: ValueError for a model with attention that compares in ways of its own, `has_map` False.
     """
     with watched(model) as maps:
         model(inputs, **options)
@@ -43,34 +53,23 @@ def attention_maps(model, inputs, **options):
 
 @contextlib.contextmanager
 def watched(model):
-    """Within it, attention layers write an `AttentionMap` of every call into the list that it gives."""
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, Attention)]
-    hidden = next((layer for layer in model._flatten_layers() if not getattr(layer, "has_map", True)), None)
-    if hidden is not None:
-        raise ValueError(f"{type(hidden).__name__} does not show yet whom it attends to; other attention does.")
-    patterns, maps = [layer.pattern for layer in layers], []
+    """Within it, layers that have an `attention_map` write that of every call into the list that it gives."""
+    layers, maps = [layer for layer in model._flatten_layers() if hasattr(layer, "attention_map")], []
+
+    def watch(layer):
+        def call(*args, **kwargs):
+            maps.append(layer.attention_map(*args, **kwargs))
+            return type(layer).call(layer, *args, **kwargs)
+
+        return call
+
     try:
-        for layer, pattern in zip(layers, patterns, strict=True):
-            layer.pattern = _Watched(layer, pattern, maps)
+        for layer in layers:  # past Keras, which would track it
+            object.__setattr__(layer, "call", watch(layer))
         yield maps
     finally:
-        for layer, pattern in zip(layers, patterns, strict=True):
-            layer.pattern = pattern
-
-
-class _Watched:
-    """A pattern in whose place it stands, and a list of what was seen."""
-
-    def __init__(self, layer, pattern, maps):
-        self._path = layer.query.kernel.path.removesuffix("/query/kernel")
-        self._pattern = pattern
-        self._maps = maps
-
-    def attend(self, query, key, value, positions, mask, position, scale=None, **options):
-        scores = self._pattern.scores(query, key, positions, mask, position, scale)
-        mixed = self._pattern.attend(query, key, value, positions, mask, position, scale=scale, **options)
-        self._maps.append(AttentionMap(self._path, scores, ops.softmax(scores, axis=-1), value, mixed))
-        return mixed
+        for layer in layers:
+            object.__delattr__(layer, "call")
 
 
 def attention_rollout(probabilities):

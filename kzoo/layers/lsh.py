@@ -1,19 +1,18 @@
 """Attention among keys that share a hash bucket: near neighbours find each other by a sort, in O(T log T).
 
-The steps are pure functions: hash, sort, cut into chunks, attend, join the rounds. `LSHAttention` holds the weights.
+The steps are pure functions: hash, sort, cut into chunks, attend, join the rounds. The layer is that of
+`kzoo.layers.lsh_attention`.
 
 Source: Kitaev et al. 2020, "Reformer: The Efficient Transformer", section 2 (arXiv 2001.04451).
 """
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
-from kzoo.layers.attention_function import attention_with_logsumexp
+from kzoo.layers.attention_function import MASKED_SCORE, attention_scores, attention_with_logsumexp
 from kzoo.layers.chunks import look_around, static_length
 from kzoo.layers.masks import Everything
-from kzoo.layers.projection import project
 
 # Taken from a token's score for itself, far enough to leave it no weight beside any other key, and not as far as what
 # a mask hides: a token attends to itself where it may attend to nothing else.
@@ -202,8 +201,35 @@ def lsh_attention(query_key, value, buckets, chunk_length, chunks_before=1, chun
     return ops.cast(ops.transpose(mixed[:, :, 0], (0, 2, 1, 3)), value.dtype)                    # (B, T, H, D)
 
 
+def lsh_scores(query_key, buckets, chunk_length, chunks_before=1, chunks_after=0, mask=Everything(),  # noqa: B008
+               padding_mask=None, count_once=False):
+    """Scores of all pairs whose softmax, times the values, is what `lsh_attention` gives, for looking inside.
+
+    All rounds together are one softmax over what they compare, so a pair that meets n times counts n times, which is a
+    score higher by log n, or once with `count_once`. A pair that never meets has a very low score.
+
+    Args: those of `lsh_attention`; `buckets` None means `shared_attention`.
+    Returns: float32 (B, H, T, T).
+    """
+    length, heads = query_key.shape[1:3]
+    index = np.arange(length, dtype="int32").reshape(1, -1)
+    visible, penalty = _rules(index, index, mask, padding_mask)
+    scores = attention_scores(query_key, unit_keys(query_key), visible, penalty, scale=1.0)
+    if buckets is None:
+        return scores
+    rounds = buckets.shape[2]
+    count = rounds * length // chunk_length
+    _, inverse = bucket_order(buckets)
+    places = inverse // chunk_length + length // chunk_length * np.arange(rounds, dtype="int32").reshape(-1, 1)
+    places = ops.reshape(ops.transpose(places, (0, 1, 3, 2)), (-1, length, rounds))              # (B * H, T, R)
+    times = _times_met(places, places, chunks_before, chunks_after, count)
+    times = ops.reshape(times, (-1, heads, length, length))
+    more = 0.0 if count_once else ops.log(ops.cast(ops.maximum(times, 1), "float32"))
+    return ops.where(times > 0, scores + more, MASKED_SCORE)
+
+
 def _attend(query, key, value, numbers, seen, mask, real, bias, dropout):
-    """(mixed, logsumexp) with the self rule, applied last: what is hidden, but for the token itself, stays hidden.
+    """(mixed, logsumexp) with the self rule.
 
     Args:
         query: (B, T, H, D); key, value: (B, S, H, D), keys of unit length.
@@ -211,17 +237,22 @@ def _attend(query, key, value, numbers, seen, mask, real, bias, dropout):
         real: bool (B or 1, S), which keys are real tokens, or None.
         bias: (B, T, S), added to the scores, or None.
     """
+    visible, penalty = _rules(numbers, seen, mask, real)
+    if bias is not None:
+        penalty = penalty + ops.expand_dims(bias, 1)
+    return attention_with_logsumexp(query, key, value, mask=visible, bias=penalty, scale=1.0, dropout=dropout)
+
+
+def _rules(numbers, seen, mask, real):
+    """(which pairs are visible or None, what is added to scores), with the self rule applied last: what is hidden, but
+    for the token itself, stays hidden. Arguments as above."""
     numbers, seen = ops.expand_dims(ops.expand_dims(numbers, 1), 3), ops.expand_dims(ops.expand_dims(seen, 1), 1)
     itself = ops.equal(numbers, seen)                                                            # (B or 1, 1, T, S)
     visible = mask(numbers, seen)
     if real is not None:
         real = ops.expand_dims(ops.expand_dims(real, 1), 1)
         visible = real if visible is None else visible & real
-    penalty = ops.where(itself, SELF_PENALTY, 0.0)
-    if bias is not None:
-        penalty = penalty + ops.expand_dims(bias, 1)
-    visible = None if visible is None else visible | itself
-    return attention_with_logsumexp(query, key, value, mask=visible, bias=penalty, scale=1.0, dropout=dropout)
+    return None if visible is None else visible | itself, ops.where(itself, SELF_PENALTY, 0.0)
 
 
 def _times_met(places, seen, before, after, count):
@@ -242,121 +273,3 @@ def _times_met(places, seen, before, after, count):
                 looked_at = ops.expand_dims((places[..., one] + offset) % count, 2)              # (B, T, 1)
                 result = result + ops.cast(ops.equal(looked_at, ops.expand_dims(seen[..., other], 1)), "int32")
     return result
-
-
-@keras.saving.register_keras_serializable("kzoo")
-class LSHAttention(keras.layers.Layer):
-    """Multi-head attention whose queries are its keys, each token attending within its hash buckets.
-
-    Args:
-        num_heads, head_dim, hidden_dim: H, D, E.
-        num_buckets: even, or a tuple of even numbers whose product is meant.
-        num_hashes: R, rounds.
-        chunk_length: W; up to this length attention is full.
-        chunks_before, chunks_after: neighbours that a chunk attends to.
-        mask: who may see whom, a rule of `kzoo.layers.masks`.
-        count_once: see `lsh_attention`.
-        dropout: probability of dropping a weight, 0 to 1.
-        seed: of the rotations, which are weights that are not trained: the same seed gives the same ones everywhere.
-
-    Which keys a token meets depends on the buckets of all tokens, also of those that a causal mask hides from it.
-    """
-
-    has_map = False  # rounds are joined by weights of their own
-
-    def __init__(self, num_heads, head_dim, hidden_dim, num_buckets, num_hashes=1, chunk_length=64, chunks_before=1,
-                 chunks_after=0, mask=Everything(), count_once=False, dropout=0.0, seed=0,  # noqa: B008
-                 kernel_initializer="glorot_uniform", **kwargs):
-        super().__init__(**kwargs)
-        self.num_heads = num_heads
-        self.head_dim = head_dim
-        self.hidden_dim = hidden_dim
-        self.num_buckets = tuple(num_buckets) if isinstance(num_buckets, (list, tuple)) else num_buckets
-        self.num_hashes = num_hashes
-        self.chunk_length = chunk_length
-        self.chunks_before = chunks_before
-        self.chunks_after = chunks_after
-        self.mask = mask
-        self.count_once = count_once
-        self.seed = seed
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
-        self.query_key, self.value, self.output_dense = (
-            keras.layers.Dense(units, use_bias=False, kernel_initializer=self.kernel_initializer.clone(), name=name,
-                               dtype=self.dtype_policy)
-            for units, name in ((num_heads * head_dim, "query_key"), (num_heads * head_dim, "value"),
-                                (hidden_dim, "output")))
-        bucket_sizes(self.num_buckets)
-
-    def build(self, x_shape, *args, **kwargs):
-        self.query_key.build((None, x_shape[-1]))
-        self.value.build((None, x_shape[-1]))
-        self.output_dense.build((None, self.num_heads * self.head_dim))
-        shape = (self.num_heads, self.head_dim, self.num_hashes, sum(bucket_sizes(self.num_buckets)) // 2)
-        self.rotations = self.add_weight(name="rotations", shape=shape, trainable=False, autocast=False,
-                                         initializer=SeededNormal(self.seed))
-
-    def call(self, x, positions, buckets=None, rotations=None, training=None):
-        """Attend.
-
-        Args:
-            x: (B, T, E); T is at most `chunk_length`, or a multiple of it.
-            positions: `Positions` of the call; only its padding mask is used.
-            buckets: int32 (B, H, R, T), instead of those that are computed.
-            rotations: instead of the layer's.
-
-        Returns: (y, buckets): (B, T, E), and the buckets that were used; None where attention is full.
-        """
-        shape = (self.num_heads, self.head_dim)
-        query_key, value = project(self.query_key, x, shape), project(self.value, x, shape)      # (B, T, H, D)
-        length = static_length(x, self.chunk_length, "chunk_length")
-
-        def dropout(weights):
-            return self.dropout(weights, training=training)
-
-        if length <= self.chunk_length:
-            mixed = shared_attention(query_key, value, self.mask, positions.padding_mask, dropout)
-            buckets = None
-        else:
-            if buckets is None:
-                self._check(length)
-                buckets = lsh_buckets(query_key, self.rotations if rotations is None else rotations, self.num_buckets,
-                                      positions.padding_mask)
-            mixed = lsh_attention(query_key, value, buckets, self.chunk_length, self.chunks_before, self.chunks_after,
-                                  self.mask, positions.padding_mask, self.count_once, dropout)
-        mixed = ops.reshape(mixed, (-1, length, self.num_heads * self.head_dim))
-        return project(self.output_dense, mixed), buckets
-
-    def _check(self, length):
-        if (math.prod(bucket_sizes(self.num_buckets)) + 1) * length >= 2 ** 31:
-            raise ValueError("The number of buckets times the length must stay below 2^31. "
-                             f"Received: {self.num_buckets} and {length}.")
-
-    def compute_output_shape(self, x_shape, *args, **kwargs):
-        return (*x_shape[:-1], self.hidden_dim), None
-
-    def get_config(self):
-        names = ("num_heads", "head_dim", "hidden_dim", "num_buckets", "num_hashes", "chunk_length", "chunks_before",
-                 "chunks_after", "count_once", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}, "dropout": self.dropout.rate,
-                "mask": keras.saving.serialize_keras_object(self.mask),
-                "kernel_initializer": keras.initializers.serialize(self.kernel_initializer)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "mask": keras.saving.deserialize_keras_object(config["mask"])})
-
-
-@keras.saving.register_keras_serializable("kzoo")
-class SeededNormal(keras.initializers.Initializer):
-    """Standard normal numbers that depend on the seed and the shape alone: not on the backend, nor on what was drawn
-    before."""
-
-    def __init__(self, seed):
-        self.seed = seed
-
-    def __call__(self, shape, dtype=None):
-        return ops.convert_to_tensor(np.random.default_rng(self.seed).normal(size=shape), dtype or "float32")
-
-    def get_config(self):
-        return {"seed": self.seed}

@@ -11,17 +11,13 @@ from keras import ops
 from kzoo.global_tokens import choose_global_tokens
 from kzoo.hugging_face import Layout
 from kzoo.layers import LayerNormalization, SlidingWindow
-from kzoo.models.longformer import (
+from kzoo.layers.longformer_attention import (
     GlobalPositions,
     LongformerAttention,
-    check_windows,
     find_global_tokens,
-    global_count,
-    read_window,
     running_count,
-    window_sizes,
-    write_window,
 )
+from kzoo.models.longformer import check_windows, global_count, read_window, window_sizes, write_window
 from kzoo.models.transformer import (
     DECODER_FIELDS,
     MARIAN_LAYERS,

@@ -16,14 +16,8 @@ from kzoo.backend import compile_function
 from kzoo.checkpoint import variables_by_path
 from kzoo.hugging_face import layout_of
 from kzoo.layers import Attention, SlidingWindow, locate
-from kzoo.models.longformer import (
-    PRESETS,
-    GlobalPositions,
-    LongformerAttention,
-    LongformerBackbone,
-    LongformerConfig,
-    find_global_tokens,
-)
+from kzoo.layers.longformer_attention import GlobalPositions, LongformerAttention, find_global_tokens
+from kzoo.models.longformer import PRESETS, LongformerBackbone, LongformerConfig
 from kzoo.tasks.task import build_task
 
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "longformer"
