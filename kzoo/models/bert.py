@@ -51,6 +51,7 @@ class EncoderConfig(Config):
         classifier_activation: of that layer in text classification.
         initializer_range: standard deviation of fresh weights, before what is beyond twice that is drawn again.
         gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
+        feed_forward_chunk_size: tokens that go through a feed-forward network at a time; None for all.
         loss_chunk_size: tokens whose logits the loss of a masked LM looks at at a time; None means all.
     """
     vocabulary_size: int = 30522
@@ -70,6 +71,7 @@ class EncoderConfig(Config):
     classifier_activation: str = "tanh"
     initializer_range: float = 0.02
     gradient_checkpointing: bool = False
+    feed_forward_chunk_size: int | None = None
     loss_chunk_size: int | None = None
 
     def check(self):
@@ -87,6 +89,8 @@ class EncoderConfig(Config):
         self.require(self.initializer_range > 0, "initializer_range", "must be above 0")
         get_activation(self.activation)
         get_activation(self.classifier_activation)
+        self.require(self.feed_forward_chunk_size is None or self.feed_forward_chunk_size >= 1,
+                     "feed_forward_chunk_size", "must be at least 1, or None for all tokens at once")
         self.require(self.loss_chunk_size is None or self.loss_chunk_size >= 1, "loss_chunk_size",
                      "must be at least 1, or None for all tokens at once")
 
@@ -147,7 +151,7 @@ class BertBackbone(Backbone):
                 self.make_attention(i),
                 FeedForward(config.intermediate_dim, config.hidden_dim, config.activation,
                             kernel_initializer=normal.clone(), output_initializer=normal.clone(),
-                            name="feed_forward", dtype=dtype),
+                            chunk_size=config.feed_forward_chunk_size, name="feed_forward", dtype=dtype),
                 norm("attention_norm"), norm("feed_forward_norm"), placement="post", dropout=config.dropout,
                 name=f"block_{i}", dtype=dtype)
             for i in range(config.num_layers)]

@@ -3,6 +3,7 @@ import keras
 from keras import ops
 
 from kzoo.layers import Context, DecoderCache, locate
+from kzoo.layers.recomputing import recompute
 from kzoo.models.base import Backbone, check_inputs, check_length
 
 SOURCE, TARGET = "encoder_token_ids", "decoder_token_ids"
@@ -132,9 +133,12 @@ class EncoderDecoder(Backbone):
 
     def run_blocks(self, blocks, x, positions, cache=None, context=None, training=None):
         """(B, T, E) through the layers of a stack; returns it with the new cache, None if none was given."""
-        new_cache = []
+        new_cache, again = [], self.config.gradient_checkpointing and training and cache is None
         for i, block in enumerate(blocks):
-            x, layer_cache = block(x, positions, cache and cache[i], context, training=training)
+            if again:
+                x, layer_cache = recompute(block, x, positions, training, context), None
+            else:
+                x, layer_cache = block(x, positions, cache and cache[i], context, training=training)
             if keras.backend.standardize_dtype(x.dtype) == "float16":
                 # Published pre-norm models have features that float16 cannot hold; the largest it has serves as well.
                 x = ops.clip(x, -FINITE, FINITE)

@@ -52,6 +52,7 @@ class GPT2Config(Config):
         scale_scores_by_layer: divide them by the number of the layer, from 1, as well.
         initializer_range: standard deviation of fresh weights.
         gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
+        feed_forward_chunk_size: tokens that go through a feed-forward network at a time; None for all.
         loss_chunk_size: tokens whose logits the loss looks at at a time; None means all.
     """
     vocabulary_size: int = 50257
@@ -71,6 +72,7 @@ class GPT2Config(Config):
     scale_scores_by_layer: bool = False
     initializer_range: float = 0.02
     gradient_checkpointing: bool = False
+    feed_forward_chunk_size: int | None = None
     loss_chunk_size: int | None = None
 
     def check(self):
@@ -87,6 +89,8 @@ class GPT2Config(Config):
         self.require(self.layer_norm_epsilon > 0, "layer_norm_epsilon", "must be above 0")
         self.require(self.initializer_range > 0, "initializer_range", "must be above 0")
         get_activation(self.activation)
+        self.require(self.feed_forward_chunk_size is None or self.feed_forward_chunk_size >= 1,
+                     "feed_forward_chunk_size", "must be at least 1, or None for all tokens at once")
         self.require(self.loss_chunk_size is None or self.loss_chunk_size >= 1, "loss_chunk_size",
                      "must be at least 1, or None for all tokens at once")
         check_pair(self.pattern, self.position, Causal(), self.num_heads)
@@ -150,7 +154,8 @@ class GPT2Backbone(Backbone):
                           dtype=dtype),
                 FeedForward(config.intermediate_dim or 4 * config.hidden_dim, config.hidden_dim, config.activation,
                             use_bias=config.use_bias, kernel_initializer=normal.clone(),
-                            output_initializer=residual.clone(), name="feed_forward", dtype=dtype),
+                            output_initializer=residual.clone(), chunk_size=config.feed_forward_chunk_size,
+                            name="feed_forward", dtype=dtype),
                 norm("attention_norm"), norm("feed_forward_norm"), placement="pre", dropout=config.dropout,
                 name=f"block_{i}", dtype=dtype)
             for i in range(config.num_layers)]

@@ -49,6 +49,7 @@ class LedConfig(StacksConfig):
         activation: inside the feed-forward.
         initializer_range: standard deviation of fresh weights.
         pad_id, eos_id, decoder_start_id: fills rows, ends them, and is what the decoder starts from.
+        gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
     """
     vocabulary_size: int = 50265
     num_layers: int = 6
@@ -70,10 +71,12 @@ class LedConfig(StacksConfig):
     pad_id: int = 1
     eos_id: int = 2
     decoder_start_id: int = 2
+    gradient_checkpointing: bool = False
 
     # What a `TransformerBackbone` may be asked for otherwise.
     norm_placement: ClassVar[str] = "post"
     position: ClassVar[str] = "learned"
+    pattern: ClassVar[str] = "full"
     layer_norm_epsilon: ClassVar[float] = 1e-5
     scale_embedding: ClassVar[bool] = False
     share_embeddings: ClassVar[bool] = True

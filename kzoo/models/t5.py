@@ -24,7 +24,7 @@ from kzoo.layers import (
     locate,
 )
 from kzoo.layers.feed_forward import get_activation
-from kzoo.layers.part_names import check_pair, make_pattern
+from kzoo.layers.part_names import EXACT, check_pair, make_pattern, part_name
 from kzoo.layers.relative_positions import least_max_distance
 from kzoo.models.base import refuse_pattern
 from kzoo.models.encoder_decoder import EncoderDecoder
@@ -57,6 +57,7 @@ class T5Config(Config):
         pattern: which pairs of tokens self-attention looks at, in encoder and decoder: "full", "blockwise" (the same in
             less memory), or with settings {"name": "block_local", "block_size": 64}, and so on; see docs/patterns.md.
             Attention to the source looks at all of it.
+        gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
     """
     vocabulary_size: int = 32128
     num_layers: int = 6
@@ -79,6 +80,7 @@ class T5Config(Config):
     eos_id: int = 1
     decoder_start_id: int = 0
     pattern: str | dict = "full"
+    gradient_checkpointing: bool = False
 
     def check(self):
         for field in ("vocabulary_size", "num_layers", "num_heads", "head_dim", "hidden_dim", "intermediate_dim"):
@@ -160,7 +162,11 @@ class T5Backbone(EncoderDecoder):
         self.built = True
 
     def locate(self, token_ids, padding_mask=None, positions=None, cache=None):
-        """By slots, not by counts of real tokens: distances are the same, and all rows share one bias."""
+        """By slots, not by counts of real tokens: distances are the same, and all rows share one bias. But patterns of
+        blocks ask for counts.
+        """
+        if part_name(self.config.pattern) not in EXACT:
+            return super().locate(token_ids, padding_mask, positions, cache)
         return locate(token_ids, None, positions, cache)._replace(padding_mask=padding_mask)
 
     def encode(self, token_ids, positions, training=None):

@@ -38,8 +38,6 @@ POSITIONS = ("sinusoidal", "sinusoidal_halves", "learned")
 class StacksConfig(Config):
     """What configs of an encoder and a decoder of these fields have in common; see `TransformerConfig`."""
 
-    pattern = "full"  # no field of every config
-
     def check_stacks(self, *more):
         """The sizes that both stacks have, `more` fields that are sizes, and probabilities."""
         for field in ("vocabulary_size", "num_layers", "num_decoder_layers", "num_heads", "num_decoder_heads",
@@ -91,6 +89,7 @@ class TransformerConfig(StacksConfig):
         pattern: which pairs of tokens self-attention looks at, in encoder and decoder: "full", "blockwise" (the same in
             less memory), or with settings {"name": "block_local", "block_size": 64}, and so on; see docs/patterns.md.
             Attention to the source looks at all of it.
+        gradient_checkpointing: in training, keep only the input of each block, and compute the rest once more.
     """
     vocabulary_size: int = 37000
     target_vocabulary_size: int | None = None
@@ -118,6 +117,7 @@ class TransformerConfig(StacksConfig):
     eos_id: int = 1
     decoder_start_id: int = 0
     pattern: str | dict = "full"
+    gradient_checkpointing: bool = False
 
     def check(self):
         self.check_stacks("target_vocabulary_size")

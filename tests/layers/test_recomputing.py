@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.layers import Attention, Blockwise, Causal, FeedForward, Full, LayerNormalization, TransformerBlock, locate
+from kzoo.layers import (
+    Attention,
+    Blockwise,
+    Causal,
+    Context,
+    FeedForward,
+    Full,
+    LayerNormalization,
+    TransformerBlock,
+    locate,
+)
 from kzoo.layers.recomputing import recompute
 
 B, T, E, H = 2, 7, 12, 3
@@ -60,3 +70,45 @@ def test_generators_are_as_far_on_as_without():
         assert np.abs(first - second).max() > 0.1
         states.append([first, second])
     np.testing.assert_allclose(*states, atol=1e-5)
+
+
+class Translator(keras.layers.Layer):
+    """An encoder of one product, and a decoder block that attends to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = keras.layers.Dense(E)
+        self.block = TransformerBlock(Attention(H, E // H, E, mask=Causal()), FeedForward(17, E), LayerNormalization(
+            1e-5), LayerNormalization(1e-5), dropout=0.5, cross_attention=Attention(H, E // H, E, dropout=0.3),
+            cross_attention_norm=LayerNormalization(1e-5))
+
+    def build(self, shape):
+        self.encoder.build(shape)
+        self.block.build(shape)
+
+    def call(self, x, again, cut=False):
+        places = locate(np.zeros((B, T), "int32"))
+        hidden_states = self.encoder(ops.flip(x, axis=1))
+        context = Context(ops.stop_gradient(hidden_states) if cut else hidden_states, places)
+        if again:
+            return recompute(self.block, x, places, training=True, context=context)
+        return self.block(x, places, context=context, training=True)[0]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="the block above shows it, and compiling is dear")
+def test_gradients_reach_what_a_decoder_attends_to(gradients):
+    model = Translator()
+    model.build((B, T, E))
+    before = [ops.convert_to_numpy(state) for state in model.non_trainable_variables]
+
+    def found(**options):
+        for state, value in zip(model.non_trainable_variables, before, strict=True):
+            state.assign(value)
+        # Each variable has a part in it, if only times 0.
+        return gradients(model, lambda: ops.sum(model(ops.convert_to_tensor(x), **options) ** 2) + 0 * sum(
+            ops.sum(variable) for variable in model.encoder.trainable_variables))
+
+    expected, again, cut = found(again=False), found(again=True), found(again=True, cut=True)
+    for one, other in zip(again, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max() + 1e-7)
+    assert np.abs(expected[0]).max() > 0.1 and not cut[0].any()

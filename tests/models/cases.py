@@ -23,7 +23,8 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
                                             "pattern": {"name": "block_sparse", "block_size": 3}}),
         "no-segments": ("question-answering", {"num_segments": 0, "use_pooler": False, "loss_chunk_size": 5,
                                                "pattern": {"name": "hierarchical", "segment_size": 4}}),
-        "pooled": ("feature-extraction", {"activation": "gelu_tanh", "gradient_checkpointing": True}),
+        "pooled": ("feature-extraction", {"activation": "gelu_tanh", "gradient_checkpointing": True,
+                                          "feed_forward_chunk_size": 4}),
     },
     "gpt2": {
         "learned": ("text-generation", {}),
@@ -35,7 +36,8 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
             "scale_scores": False, "pattern": {"name": "blockwise", "block_size": 4}}),
         "alibi": ("text-generation", {
             "position": "alibi", "num_key_value_heads": 4, "activation": "gelu", "intermediate_dim": None,
-            "pattern": {"name": "block_local", "block_size": 4}, "gradient_checkpointing": True}),
+            "pattern": {"name": "block_local", "block_size": 4}, "gradient_checkpointing": True,
+            "feed_forward_chunk_size": 4}),
     },
     "t5": {
         # Not ReLU: a finite difference across its kink is no derivative. The reference's fixture has it.
@@ -44,7 +46,8 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
         "v1.1": ("summarization", {
             "num_layers": 1, "num_decoder_layers": 2, "num_heads": 3, "head_dim": 7, "gated": True,
             "activation": "gelu_tanh", "tie_embeddings": False, "scale_logits": False, "layer_norm_epsilon": 0.03,
-            "initializer_factor": 0.7, "pad_id": 28, "eos_id": 27, "decoder_start_id": 26}),
+            "initializer_factor": 0.7, "pad_id": 28, "eos_id": 27, "decoder_start_id": 26,
+            "pattern": {"name": "block_local", "block_size": 4}, "gradient_checkpointing": True}),
     },
     "transformer": {
         "post": ("translation", {
@@ -53,18 +56,20 @@ VARIANTS = {  # family -> name -> (task, fields that differ from SIZES); each fi
         "pre": ("summarization", {
             "num_layers": 1, "num_decoder_layers": 2, "norm_placement": "pre", "position": "learned",
             "activation": "silu", "layer_norm_epsilon": 0.03, "scale_embedding": False, "vocabulary_size": 31,
-            "target_vocabulary_size": 29, "share_embeddings": False, "tie_output": False, "output_bias": True}),
+            "target_vocabulary_size": 29, "share_embeddings": False, "tie_output": False, "output_bias": True,
+            "pattern": {"name": "blockwise", "block_size": 4}, "gradient_checkpointing": True}),
     },
     "led": {  # fixtures/led has other numbers of layers, and windows of several sizes
         "windows": ("summarization", {
             "num_layers": 1, "num_decoder_layers": 1, "num_heads": 3, "num_decoder_heads": 2,
             "decoder_intermediate_dim": 31,
             "window_size": 2, "max_target_length": 17, "max_global_tokens": 3, "activation": "silu", "pad_id": 28,
-            "eos_id": 27, "decoder_start_id": 26}),
+            "eos_id": 27, "decoder_start_id": 26, "gradient_checkpointing": True}),
     },
     "longformer": {  # its other heads are BERT's; fixtures/longformer has them all
         "chosen": ("fill-mask", {
-            "window_size": 3, "max_global_tokens": 4, "position_offset": 3, "num_segments": 3, "loss_chunk_size": 5}),
+            "window_size": 3, "max_global_tokens": 4, "position_offset": 3, "num_segments": 3, "loss_chunk_size": 5,
+            "feed_forward_chunk_size": 4}),
         "first": ("text-classification", {
             "window_size": 2, "sep_id": 5, "num_segments": 0, "activation": "gelu_tanh", "layer_norm_epsilon": 0.03,
             "use_pooler": False, "classifier_activation": "relu", "gradient_checkpointing": True}),
