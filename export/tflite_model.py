@@ -1,4 +1,5 @@
 """TFLite: fixed shapes, builtin operators only, a signature for each prompt bucket and one to decode."""
+import contextlib
 import gc
 import pathlib
 import tempfile
@@ -32,7 +33,8 @@ class TFLiteTarget(Target):
             content = whole.read_bytes()
         else:
             with tempfile.TemporaryDirectory(dir=path.parent) as work:
-                self._save(model, rows, work)
+                with without_loops(model):
+                    self._save(model, rows, work)
                 del model  # the converter has the weights from the folder and needs the memory
                 gc.collect()
                 content = to_tflite(work, rows, self.custom)
@@ -55,6 +57,23 @@ class TFLiteTarget(Target):
         return {signature.file_name: [
             {row.file_name: found[row.name].astype(row.dtype) for row in signature.inputs}
             for found in (padded(text, signature.inputs[0].shape[1]) for text in texts)] for signature in rows}
+
+
+@contextlib.contextmanager
+def without_loops(model):
+    """Within it, attention that goes through its keys in a loop of blocks compares with all of them at once, which is
+    the same: a file without control flow is what delegates can take whole."""
+    from kzoo.layers import Blockwise, Full
+
+    layers = [layer for layer in model._flatten_layers() if isinstance(getattr(layer, "pattern", None), Blockwise)]
+    patterns = [layer.pattern for layer in layers]
+    try:
+        for layer in layers:
+            layer.pattern = Full()
+        yield
+    finally:
+        for layer, pattern in zip(layers, patterns, strict=True):
+            layer.pattern = pattern
 
 
 def to_tflite(folder, rows, custom=False):

@@ -1,4 +1,6 @@
 """The TFLite file: builtin operators, fixed shapes, weights stored once."""
+import contextlib
+
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -6,7 +8,9 @@ from ai_edge_litert.interpreter import Interpreter
 import kzoo
 from kzoo.export import export, open_bundle, read_bundle, verify
 from kzoo.export.signatures import prefill_lengths
+from kzoo.export.tflite_file import read_tflite
 from kzoo.export.tflite_model import TFLiteTarget
+from kzoo.layers import Blockwise
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +89,16 @@ def test_room_means_nothing_where_nothing_is_cached(tmp_path):
                              num_layers=1, num_heads=2, hidden_dim=6, intermediate_dim=7, max_sequence_length=5)
     with pytest.raises(ValueError, match="means nothing to a model of the task 'text-classification'"):
         export(classifier, tmp_path / "bundle", static_length=4)
+
+
+def test_attention_in_blocks_becomes_one_product(export_here, tmp_path, monkeypatch):
+    """A loop would be control flow, which is refused; the model keeps its blocks."""
+    # Two layers: a prompt's signature gives caches alone, and those of the first need no attention.
+    model = kzoo.create("gpt2-nano", vocabulary_size=29, num_layers=2, num_heads=2, hidden_dim=8, intermediate_dim=9,
+                        max_sequence_length=32, pattern={"name": "blockwise", "block_size": 8})
+    export_here(model, tmp_path / "bundle", formats=("tflite",))
+    assert model.backbone.blocks[0].attention.pattern == Blockwise(8)
+    monkeypatch.setattr("kzoo.export.tflite_model.without_loops", lambda model: contextlib.nullcontext())
+    TFLiteTarget().write(model, tmp_path / "loops")
+    graphs = read_tflite(tmp_path / "loops" / "tflite" / "model.tflite")
+    assert "WHILE" in {operator.kind for graph in graphs for operator in graph.operators}
