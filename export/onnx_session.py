@@ -171,8 +171,8 @@ class OnnxGeneration(OnnxSession, TextGenerationSession):
         super().__init__(path, **options)
         decode = self.signatures["decode"]
         self._cache_rows = [row for row in decode.inputs if row.name.startswith("cache_")]
-        self._cache_names = [row.file_name for row in self._cache_rows]
-        self._token_names = [row.file_name for row in decode.inputs[:3]]  # token_ids, padding_mask, positions
+        # token_ids, padding_mask, positions, and the cache
+        self._input_names = [row.file_name for row in (*decode.inputs[:3], *self._cache_rows)]
         self._output_names = [row.file_name for row in decode.outputs]
 
     def _forward(self, arrays):
@@ -197,9 +197,9 @@ class OnnxGeneration(OnnxSession, TextGenerationSession):
 
     def _step(self, token_ids, padding_mask, positions, cache):
         """OrtValues: logits (B, T, V), then the cache."""
-        feeds = dict(zip(self._cache_names, cache, strict=True))
-        feeds.update(zip(self._token_names, map(_value, (token_ids, padding_mask, positions)), strict=True))
-        return self._graphs["decode"].run_with_ort_values(self._output_names, feeds)
+        values = _value(token_ids), _value(padding_mask), _value(positions), *cache
+        return self._graphs["decode"].run_with_ort_values(
+            self._output_names, dict(zip(self._input_names, values, strict=True)))
 
     def _empty_cache(self, batch_size):
         shape = (batch_size, self.sizes["num_key_value_heads"], 0, self.sizes["head_dim"])

@@ -66,6 +66,7 @@ class BufferedFile:
             self._model = CompiledModel.from_file(os.fspath(path), environment=_environment(), options=options)
         self._free = {}    # (shape, dtype) -> buffers that nobody holds
         self._inputs = {}  # (signature, input) -> the buffer that arrays are written to
+        self._outputs = {}  # signature -> pairs of an output's row and the free buffers of its kind
 
     def described(self):
         """file name of a signature -> what `Session.described` says of it."""
@@ -84,11 +85,17 @@ class BufferedFile:
 
         Returns: our name -> `Held`.
         """
-        given = {row.file_name: self._given(form, row, feeds[row.name]) for row in form.inputs if row.name in feeds}
-        taken, results, outputs = _Taken(), {}, {}
-        for row in form.outputs:
-            buffer = results[row.file_name] = self._take(form, row, taken)
-            outputs[row.name] = Held(buffer, row, taken)
+        given, results, outputs, taken = {}, {}, {}, _Taken()
+        for row in form.inputs:
+            if row.name in feeds:
+                value = feeds[row.name]
+                given[row.file_name] = value._buffer if type(value) is Held else self._written(form, row, value)
+        if form.file_name not in self._outputs:
+            self._outputs[form.file_name] = [(row, self._free_ones(row)) for row in form.outputs]
+        for row, free in self._outputs[form.file_name]:
+            buffer = free.pop() if free else self._model.create_output_buffer_by_name(form.file_name, row.file_name)
+            taken.buffers.append((buffer, free))
+            results[row.file_name], outputs[row.name] = buffer, Held(buffer, row, taken)
         self._model.run_by_name(form.file_name, given, results)
         return outputs
 
@@ -98,9 +105,8 @@ class BufferedFile:
         taken.buffers.append((buffer, self._free_ones(row)))
         return Held(buffer, row, taken)
 
-    def _given(self, form, row, value):
-        if isinstance(value, Held):
-            return value._buffer
+    def _written(self, form, row, value):
+        """The buffer of an input, with an array in it."""
         key, array = (form.file_name, row.file_name), np.ascontiguousarray(value, row.dtype)
         if key in self._inputs:
             self._inputs[key].write(array)
@@ -112,13 +118,6 @@ class BufferedFile:
         with _without_chatter():  # the first write in a process starts another environment
             buffer = self._model.create_input_buffer_by_name(form.file_name, row.file_name)
             buffer.write(array)
-        return buffer
-
-    def _take(self, form, row, taken):
-        """A buffer for an output, noted in `taken`."""
-        free = self._free_ones(row)
-        buffer = free.pop() if free else self._model.create_output_buffer_by_name(form.file_name, row.file_name)
-        taken.buffers.append((buffer, free))
         return buffer
 
     def _free_ones(self, row):

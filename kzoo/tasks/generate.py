@@ -11,7 +11,7 @@ import numpy as np
 from kzoo.tasks.beams import beam_search
 from kzoo.tasks.options import GenerationOptions
 from kzoo.tasks.prompts import left_padded, read_inputs, together, with_tokens
-from kzoo.tasks.sampling import choose, restrict, row_generator
+from kzoo.tasks.sampling import next_tokens, row_generator
 from kzoo.tasks.text_stream import TextStream, continuation, holds_stop
 
 __all__ = ["GenerationOptions", "TextStream", "TokenDecoder", "generate", "generate_ids"]
@@ -161,8 +161,8 @@ def _token_by_token(decoder, token_ids, padding_mask, limit, options, eos, rows,
         def histories(active=active):
             return [np.concatenate([token_ids[i, starts[i]:], np.array(added[i], "int32")]) for i in active]
 
-        logits = restrict(np.asarray(logits, "float32"), histories, length, limit, options, eos)  # (active, V)
-        tokens = choose(logits, options, generators and [generators[i] for i in active])
+        tokens = next_tokens(np.asarray(logits, "float32"), histories, length, limit, options, eos,
+                             generators and [generators[i] for i in active])
         going = []
         for place, (i, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
             added[i].append(token)

@@ -51,12 +51,19 @@ def restrict(scores, histories, length, limit, options, eos):
 
     Returns: float32 (B, V); `scores` itself where nothing changes.
     """
-    banned = (*options.suppress_tokens, *(eos if length < options.min_new_tokens else ()))
-    forced = options.forced_eos_token_id if length + 1 == limit else None
+    banned, forced = _banned(length, options, eos), _forced(length, limit, options)
     if not banned and forced is None and options.repetition_penalty == 1.0:
         return scores
     seen = histories() if options.repetition_penalty != 1.0 else ()
     return adjust(scores, seen, options.repetition_penalty, banned, forced)
+
+
+def _banned(length, options, eos):
+    return (*options.suppress_tokens, *(eos if length < options.min_new_tokens else ()))
+
+
+def _forced(length, limit, options):
+    return options.forced_eos_token_id if length + 1 == limit else None
 
 
 def adjust(scores, histories, repetition_penalty=1.0, banned=(), forced=None):
@@ -140,16 +147,38 @@ def row_generator(seed, row):
     return np.random.default_rng(None if seed is None else np.random.SeedSequence(seed, spawn_key=(row,)))
 
 
+def next_tokens(logits, histories, length, limit, options, eos, generators):
+    """The next token of every row, of those that the options leave.
+
+    Args:
+        logits: float32 (B, V).
+        histories, length, limit, options, eos: see `restrict`.
+        generators: a stream of random numbers a row; not used where the likeliest token is taken.
+
+    Returns: int32 (B,).
+    """
+    if not options.do_sample and options.repetition_penalty == 1.0 and _forced(length, limit, options) is None:
+        # What is banned matters only where it is the likeliest: a copy of all logits takes longer than to look.
+        tokens = logits.argmax(axis=1).astype("int32")
+        if not set(_banned(length, options, eos)).intersection(tokens.tolist()):
+            return _checked(tokens, logits)
+    return choose(restrict(logits, histories, length, limit, options, eos), options, generators)
+
+
 def choose(logits, options, generators):
     """The next token of every row: (B, V) float32 logits -> (B,) int32."""
     if not options.do_sample:
-        tokens = logits.argmax(axis=1).astype("int32")
-        if not all(math.isfinite(logits.item(row, token)) for row, token in enumerate(tokens.tolist())):
-            check_finite(logits.max(axis=1))
-        return tokens
+        return _checked(logits.argmax(axis=1).astype("int32"), logits)
     tokens = [draw(*candidates(row, options.temperature, options.top_k, options.top_p), generator)
               for row, generator in zip(logits, generators, strict=True)]
     return np.array(tokens, "int32")
+
+
+def _checked(tokens, logits):
+    """The likeliest tokens (B,), unless their logits are not finite."""
+    if not all(math.isfinite(logits.item(row, token)) for row, token in enumerate(tokens.tolist())):
+        check_finite(logits.max(axis=1))
+    return tokens
 
 
 def _kth_largest(values, k):

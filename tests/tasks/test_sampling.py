@@ -189,3 +189,33 @@ def test_logits_that_are_not_finite_are_an_error(bad, options):
     logits[1, 4] = bad
     with pytest.raises(CheckFailed, match="logits are not finite"):
         sampling.choose(logits, GenerationOptions(**options), [np.random.default_rng(0)] * 2)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"suppress_tokens": (4,)}, {"suppress_tokens": (4, 7), "min_new_tokens": 6}, {"repetition_penalty": 3.0},
+    {"forced_eos_token_id": 2}, {"do_sample": True, "suppress_tokens": (4,)}], ids=str)
+def test_the_short_way_gives_the_tokens_of_the_long_one(options):
+    def streams():
+        return [np.random.default_rng(row) for row in range(3)]
+
+    options, hit = GenerationOptions(**options), 0
+    for seed in range(40):
+        logits = np.random.default_rng(seed).normal(size=(3, 9)).astype("float32")
+        logits[:, 4] += seed % 3
+        before, length = logits.copy(), 9 if seed % 2 else 5
+        arguments = (lambda: [np.array([4, 1])] * 3, length, 10, options, (2,))
+        found = sampling.next_tokens(logits, *arguments, streams())
+        expected = sampling.choose(sampling.restrict(logits, *arguments), options, streams())
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(logits, before)
+        hit += (found != logits.argmax(axis=1)).any()
+    assert bool(hit) == (options != GenerationOptions())
+
+
+def test_a_ban_also_hides_what_is_not_finite():
+    logits, options = np.zeros((1, 5), "float32"), GenerationOptions(suppress_tokens=(3,))
+    logits[0, 3] = np.nan
+    assert sampling.next_tokens(logits, list, 0, 9, options, (), None) == [0]
+    logits[0, 1] = np.nan
+    with pytest.raises(CheckFailed, match="logits are not finite"):
+        sampling.next_tokens(logits, list, 0, 9, options, (), None)
