@@ -14,7 +14,7 @@ ROWS = {"sequence-length": 1024, "batch-size": 4}
 SEGMENTS = {"sequence-length": 256, "batch-size": 16}  # as many characters a step
 SIZES = {"num_layers": 4, "num_heads": 4, "hidden_dim": 128, "dropout": 0}
 REFORMER = {**SIZES, "head_dim": 32, "max_sequence_length": 1024, "num_hashes": 2, "lsh_chunk_length": 64,
-            "local_chunk_length": 64, "axial_shape": "[32,32]", "axial_dims": "[64,64]", "local_attention_dropout": 0}
+            "local_chunk_length": 64, "axial_shape": "32,32", "axial_dims": "64,64", "local_attention_dropout": 0}
 # name -> preset, options, fields, options of `kzoo evaluate`. The widths within layers make them equally large.
 MODELS = {
     "full": ("gpt2-nano", ROWS, {**SIZES, "intermediate_dim": 512, "max_sequence_length": 1024}, {}),
@@ -27,7 +27,7 @@ MODELS = {
 }
 TOY = {"steps": 2, "warmup-steps": 1, "sequence-length": 32, "batch-size": 2}
 TOY_FIELDS = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 8, "max_sequence_length": 32}
-TOY_MORE = {"reformer-nano": {"head_dim": 4, "axial_shape": "[4,8]", "axial_dims": "[3,5]"},
+TOY_MORE = {"reformer-nano": {"head_dim": 4, "axial_shape": "4,8", "axial_dims": "3,5"},
             "transformer-xl-nano": {"head_dim": 4, "memory_length": 32}}
 TEXT = ("`valid.txt` of WikiText-2 as characters, its last tenth for measuring; 4 layers of width 128, 4 heads, 1,500 "
         "steps of 4,096 characters (6 times over the text), AdamW, 0.001 falling to 0.0001, no dropout, one seed, and "

@@ -56,6 +56,15 @@ for a cache means that logits equal those without one; for a format, that the ex
 was trained with the one is exported with the other.
 """
 
+TAIL = """
+## Cost
+
+![Memory and time of each pattern against the length](long_attention.svg)
+
+One layer, forwards and backwards; the figures stand in [benchmarks/RESULTS.md](../benchmarks/RESULTS.md) under
+"Attention patterns against the length". Hashing (`lsh`) is Reformer's.
+"""
+
 
 def main():
     rows = {"Patterns": [(name_of(value), *tried(pattern=value), COSTS[part_name(value)]) for value in PATTERN_VALUES],
@@ -158,7 +167,7 @@ def render(rows, refused):
                  "when a model is made:\n")
     parts += [f"- `{pattern}` with `{position}`: {why}" for pattern, position, why in refused]
     parts.append("\nBesides, `strided` needs at least 2 heads, and `rotary` an even head_dim.")
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts) + "\n" + TAIL
 
 
 

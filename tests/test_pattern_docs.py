@@ -29,7 +29,8 @@ def test_the_page_is_that_of_the_script(script):
     assert [name for name, _ in rows] == [*PATTERNS, *POSITIONS]
     for _, cells in rows:
         assert len(re.findall(r"\b(?:yes|no|untried)\b", cells)) == 5
-    assert page.startswith(script.HEAD)
+    assert page.startswith(script.HEAD) and page.endswith(script.TAIL)
+    assert (DOCS / "long_attention.svg").is_file()
     for pattern, position, why in script.pairs():
         assert f"- `{pattern}` with `{position}`: {why}" in page
 
