@@ -12,6 +12,7 @@ from kzoo.layers.attention_function import attention_scores, dot_product_attenti
 from kzoo.layers.looking import AttentionMap, layer_path
 from kzoo.layers.patterns import column, row
 from kzoo.layers.projection import project
+from kzoo.layers.seeds import WeightDropout
 from kzoo.layers.sliding_window import SharedKeys
 
 
@@ -85,11 +86,7 @@ class LongformerAttention(Attention):
         chosen = getattr(positions, "chosen", None)
         if chosen is None:
             return super().call(x, positions, cache, context, training)
-
-        def dropout(weights):
-            return self.dropout(weights, training=training)
-
-        return project(self.output_dense, self._mix(x, positions, dropout)), None
+        return project(self.output_dense, self._mix(x, positions, WeightDropout(self.dropout, training))), None
 
     def _mix(self, x, positions, dropout):
         """(B, T, H * D) of `GlobalPositions`."""
@@ -130,7 +127,7 @@ class LongformerAttention(Attention):
         """What global tokens (B, G, E) make of all (B, T, E): (B, G, H * D)."""
         heads, width = self.num_heads, self.head_dim
         query = project(self.query_global, x_global, (heads, width))                      # (B, G, H, D)
-        visible = None if padding_mask is None else ops.expand_dims(ops.expand_dims(padding_mask, 1), 1)
+        visible = None if padding_mask is None else row(padding_mask)
         if x_global.shape[1] >= width:
             key, value = (project(layer, x, (heads, width)) for layer in (self.key_global, self.value_global))
             mixed = dot_product_attention(query, key, value, visible, scale=self.scale, dropout=dropout)

@@ -13,6 +13,7 @@ from keras import ops
 from kzoo.layers.attention_function import MASKED_SCORE, attention_scores, attention_with_logsumexp
 from kzoo.layers.chunks import look_around, static_length
 from kzoo.layers.masks import Everything
+from kzoo.layers.patterns import column, row
 
 # Taken from a token's score for itself, far enough to leave it no weight beside any other key, and not as far as what
 # a mask hides: a token attends to itself where it may attend to nothing else.
@@ -45,7 +46,7 @@ def lsh_buckets(vectors, rotations, num_buckets, padding_mask=None):
         start, product = start + size // 2, product * size
     buckets = ops.transpose(ops.reshape(buckets, (-1, heads, length, rounds)), (0, 1, 3, 2))     # (B, H, R, T)
     if padding_mask is not None:
-        buckets = ops.where(ops.expand_dims(ops.expand_dims(padding_mask, 1), 1), buckets, product)
+        buckets = ops.where(row(padding_mask), buckets, product)
     return buckets
 
 
@@ -184,8 +185,7 @@ def lsh_attention(query_key, value, buckets, chunk_length, chunks_before=1, chun
         real = folded(around(take_rows(ops.expand_dims(rows, 3), order)[..., 0])) > 0            # (B * H * N, S)
     bias = None
     if count_once:
-        places = inverse // chunk_length + length // chunk_length * np.arange(rounds, dtype="int32").reshape(-1, 1)
-        places = take_rows(ops.transpose(places, (0, 1, 3, 2)), order)                           # (B, H, R, T, R)
+        places = take_rows(_chunk_numbers(inverse, chunk_length), order)                         # (B, H, R, T, R)
         times = _times_met(folded(chunked(places)), folded(around(places)), chunks_before, chunks_after, count)
         bias = -ops.log(ops.cast(ops.maximum(times, 1), "float32"))                              # (B * H * N, W, S)
     one_head = [ops.expand_dims(folded(x), 2) for x in (chunked(query), around(key), around(value))]
@@ -220,8 +220,7 @@ def lsh_scores(query_key, buckets, chunk_length, chunks_before=1, chunks_after=0
     rounds = buckets.shape[2]
     count = rounds * length // chunk_length
     _, inverse = bucket_order(buckets)
-    places = inverse // chunk_length + length // chunk_length * np.arange(rounds, dtype="int32").reshape(-1, 1)
-    places = ops.reshape(ops.transpose(places, (0, 1, 3, 2)), (-1, length, rounds))              # (B * H, T, R)
+    places = ops.reshape(_chunk_numbers(inverse, chunk_length), (-1, length, rounds))            # (B * H, T, R)
     times = _times_met(places, places, chunks_before, chunks_after, count)
     times = ops.reshape(times, (-1, heads, length, length))
     more = 0.0 if count_once else ops.log(ops.cast(ops.maximum(times, 1), "float32"))
@@ -246,13 +245,19 @@ def _attend(query, key, value, numbers, seen, mask, real, bias, dropout):
 def _rules(numbers, seen, mask, real):
     """(which pairs are visible or None, what is added to scores), with the self rule applied last: what is hidden, but
     for the token itself, stays hidden. Arguments as above."""
-    numbers, seen = ops.expand_dims(ops.expand_dims(numbers, 1), 3), ops.expand_dims(ops.expand_dims(seen, 1), 1)
+    numbers, seen = column(numbers), row(seen)
     itself = ops.equal(numbers, seen)                                                            # (B or 1, 1, T, S)
     visible = mask(numbers, seen)
     if real is not None:
-        real = ops.expand_dims(ops.expand_dims(real, 1), 1)
-        visible = real if visible is None else visible & real
+        visible = row(real) if visible is None else visible & row(real)
     return None if visible is None else visible | itself, ops.where(itself, SELF_PENALTY, 0.0)
+
+
+def _chunk_numbers(inverse, chunk_length):
+    """Which chunk each token is in, in each round, numbered through the rounds: int32 (B, H, R, T) -> (B, H, T, R)."""
+    rounds, length = inverse.shape[2:]
+    numbers = inverse // chunk_length + length // chunk_length * np.arange(rounds, dtype="int32").reshape(-1, 1)
+    return ops.transpose(numbers, (0, 1, 3, 2))
 
 
 def _times_met(places, seen, before, after, count):

@@ -10,6 +10,7 @@ from kzoo.layers.looking import AttentionMap, layer_path
 from kzoo.layers.lsh import bucket_sizes, lsh_attention, lsh_buckets, lsh_scores, shared_attention
 from kzoo.layers.masks import Everything
 from kzoo.layers.projection import project
+from kzoo.layers.seeds import WeightDropout
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -75,11 +76,7 @@ class LSHAttention(keras.layers.Layer):
         """
         query_key, value = self._project(x)                                                      # (B, T, H, D)
         buckets = self._find_buckets(query_key, positions, buckets, rotations)
-
-        def dropout(weights):
-            return self.dropout(weights, training=training)
-
-        mixed = self._mix(query_key, value, buckets, positions, dropout)
+        mixed = self._mix(query_key, value, buckets, positions, WeightDropout(self.dropout, training))
         mixed = ops.reshape(mixed, (-1, x.shape[1], self.num_heads * self.head_dim))
         return project(self.output_dense, mixed), buckets
 
