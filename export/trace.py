@@ -36,6 +36,8 @@ def run_signature(model, signature, inputs):
 
 
 def _run_stack(model, rows, call, inputs):
+    if "hidden_states" in rows:
+        return _with_hidden_states(model, call)
     cache = None
     if "memory_0" in inputs:
         mask = ops.cast(inputs["memory_padding_mask"], "bool")
@@ -69,12 +71,16 @@ def _run_encoder_decoder(model, rows, call, inputs):
 
 
 def _forward(model, call, cache):
-    """(outputs by name, cache), as `Task.forward` makes them, which does not show the hidden states."""
-    completed = model.backbone.complete_inputs(call, model.task)
-    hidden_states, cache = model.backbone.forward(completed, cache, training=False)
-    outputs = model.head(hidden_states, call, training=False)
-    outputs = outputs if isinstance(outputs, dict) else {model.output_name: outputs}
-    return {**outputs, "hidden_states": ops.cast(hidden_states, "float32")}, cache
+    """(outputs by name, cache) of the model's forward pass."""
+    outputs, cache = model.forward(call, cache, training=False)
+    return outputs if isinstance(outputs, dict) else {model.output_name: outputs}, cache
+
+
+def _with_hidden_states(model, call):
+    """The outputs of an encoder with a head, and what the head read, which `Task.forward` does not show."""
+    hidden_states, _ = model.backbone.forward(model.backbone.complete_inputs(call, model.task), training=False)
+    return {model.output_name: model.head(hidden_states, call, training=False),
+            "hidden_states": ops.cast(hidden_states, "float32")}
 
 
 def _own_cache(rows, inputs, i):

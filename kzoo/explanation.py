@@ -74,14 +74,16 @@ def explain(model, text, position=None, answer=None):
     """
     from keras import ops
 
-    from kzoo.layers.looking import attention_maps, attention_rollout
+    from kzoo.layers.looking import attention_rollout, watched
+    from kzoo.models.base import check_inputs
 
     if getattr(model, "task", None) not in TASKS:
         raise ValueError(f"`explain` reads models of the tasks {', '.join(TASKS)}. "
                          f"The model's task is {getattr(model, 'task', None)!r}.")
     ids = _token_ids(model, text)
     inputs = {"token_ids": np.array([ids], "int32")}
-    maps = attention_maps(model, inputs)
+    with watched(model) as maps:  # the backbone, not the model, which may want the state of one token alone
+        model.backbone.forward(model.backbone.complete_inputs(check_inputs(inputs), model.task))
     if not maps:
         raise ValueError("The model has no attention layer that shows whom it attends to.")
     # A model may fill rows up by itself, behind the tokens.

@@ -101,6 +101,11 @@ class Attention(keras.layers.Layer):
         mixed = ops.reshape(mixed, (-1, ops.shape(x)[1], self.num_heads * self.head_dim))
         return project(self.output_dense, mixed), cache
 
+    @property
+    def whole_rows(self):
+        """Whether x must be all the tokens of a row; see `Pattern`."""
+        return self.pattern.whole_rows
+
     def attention_map(self, x, positions, cache=None, context=None, training=None):
         """The `AttentionMap` of a call."""
         positions, query, key, value, _ = self._prepare(x, positions, cache, context)

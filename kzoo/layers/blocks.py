@@ -58,7 +58,7 @@ class TransformerBlock(keras.layers.Layer):
             if layer is not None and not layer.built:  # one that comes out of a saved config is built already
                 layer.build(x_shape)
 
-    def call(self, x, positions, cache=None, context=None, training=None):
+    def call(self, x, positions, cache=None, context=None, among=None, training=None):
         """One layer.
 
         Args:
@@ -67,6 +67,8 @@ class TransformerBlock(keras.layers.Layer):
             cache: this layer's, or None; a `DecoderCache` where there is cross-attention. A `MemoryCache` is read, and
                 passed on as it is: the model, which knows what is padding, adds x.
             context: `Context` of cross-attention.
+            among: (B, S, E), the tokens that attention reads where x are but some of them, without a cache; their
+                positions are the keys'.
 
         Returns: (B, T, E) and the cache to pass on.
         """
@@ -75,6 +77,8 @@ class TransformerBlock(keras.layers.Layer):
 
         def attend(x):
             nonlocal own
+            if among is not None:
+                return self.attention(x, positions, context=self._as_read(among), training=training)[0]
             if isinstance(own, MemoryCache):
                 return self.attention(x, positions, context=self._remember(own, x), training=training)[0]
             y, own = self.attention(x, positions, own, training=training)
@@ -91,9 +95,11 @@ class TransformerBlock(keras.layers.Layer):
 
     def _remember(self, memory, x):
         """(B, M + T, E): what came before a segment and the segment, both as attention reads them."""
-        before = memory.hidden_states
-        before = self.attention_norm(before) if self.placement == "pre" else before
-        return ops.concatenate([ops.cast(before, x.dtype), x], axis=1)
+        return ops.concatenate([ops.cast(self._as_read(memory.hidden_states), x.dtype), x], axis=1)
+
+    def _as_read(self, hidden_states):
+        """States that attention reads besides x, as x comes to it."""
+        return self.attention_norm(hidden_states) if self.placement == "pre" else hidden_states
 
     def _branch(self, x, function, norm, training):
         y = self.dropout(function(norm(x) if self.placement == "pre" else x), training=training)

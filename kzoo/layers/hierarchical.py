@@ -28,6 +28,7 @@ class Hierarchical(FoldingPattern):
     learned one; Zhu and Soricut 2021 (arXiv 2107.11906) pool keys and values so.
     """
     segment_size: int
+    whole_rows = True
 
     def __post_init__(self):
         if self.segment_size < 1:

@@ -69,6 +69,8 @@ class LongformerAttention(Attention):
     Source: Beltagy et al. 2020, section 3.1 (arXiv 2004.05150).
     """
 
+    whole_rows = True  # global tokens are found in them
+
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.query_global = self._dense(self.num_heads * self.head_dim, "query_global")

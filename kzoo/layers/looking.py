@@ -43,7 +43,8 @@ def attention_maps(model, inputs, **options):
     """One `AttentionMap` for each call of an attention layer while the model is called, in their order.
 
     Args:
-        model: a Keras model or layer.
+        model: a Keras model or layer. A classifier's last layer may be asked for the first token alone, T = 1; its
+            backbone answers for all.
         inputs, options: what it is called with; nothing is compiled.
     """
     with watched(model) as maps:

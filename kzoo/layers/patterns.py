@@ -20,7 +20,12 @@ class Pattern(Part):
     A pattern writes its rule, `visible`, and an `attend` that computes the same without looking at every pair. Where
     that does not apply (a few queries that go on from a cache, lengths that are unknown while a graph is traced) the
     rule alone decides, at the cost of full attention.
+
+    Attributes:
+        whole_rows: queries are always all tokens of the row; it cannot be asked for a few of them.
     """
+
+    whole_rows = False
 
     def visible(self, query_positions, key_positions, num_heads):
         """Which pairs the pattern looks at: boolean, broadcastable to (B, H, T, S); None for all.

@@ -4,6 +4,7 @@ from keras import ops
 
 from kzoo.layers.cache import GrowingCache, StaticCache
 from kzoo.layers.part_names import EXACT, part_name
+from kzoo.layers.pooling import first_token
 
 
 class Backbone(keras.Model):
@@ -38,6 +39,13 @@ class Backbone(keras.Model):
         Returns: (hidden_states, cache): (B, T, E), and the tuple to pass to the next call (None if none was given).
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+    def first_states(self, inputs, training=None):
+        """(B, E): the hidden states of each row's first real token; inputs are those of `forward`.
+
+        A family that can leaves out of its last layer what these do not need.
+        """
+        return first_token(self.forward(inputs, training=training)[0], inputs.get("padding_mask"))
 
     def logits(self, hidden_states):
         """(B, T, E) -> float32 (B, T, V), read out with the embedding, for a language model."""

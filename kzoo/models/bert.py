@@ -6,6 +6,7 @@ import dataclasses
 
 import keras
 import numpy as np
+from keras import ops
 
 from kzoo.config import Config
 from kzoo.hugging_face import Layout
@@ -21,6 +22,7 @@ from kzoo.layers import (
 )
 from kzoo.layers.feed_forward import get_activation
 from kzoo.layers.part_names import check_pair, make_pattern
+from kzoo.layers.pooling import first_token
 from kzoo.layers.recomputing import recompute
 from kzoo.models.base import Backbone, check_length, refuse_pattern
 from kzoo.registry import Family, Preset, register
@@ -185,21 +187,42 @@ class BertBackbone(Backbone):
 
     def forward(self, inputs, cache=None, training=None):
         """(hidden_states, None); an encoder has no cache."""
+        positions = self.locate(inputs)
+        return self._through(self.blocks, self._embed(inputs, positions, training), positions, training), None
+
+    def first_states(self, inputs, training=None):
+        """(B, E); the last layer computes no token but the first, which attends to all.
+
+        Of that layer, keys and values of all tokens remain, a sixth of its products.
+        """
+        if self.blocks[-1].attention.whole_rows:
+            return super().first_states(inputs, training)
+        positions = self.locate(inputs)
+        x = self._through(self.blocks[:-1], self._embed(inputs, positions, training), positions, training)
+        first = ops.expand_dims(first_token(x, inputs.get("padding_mask")), 1)                # (B, 1, E)
+        start = np.zeros((1, 1), "int32")  # real tokens are counted from 0
+        x, _ = self.blocks[-1](first, positions._replace(token=start, query=start), among=x, training=training)
+        return x[:, 0]
+
+    def _embed(self, inputs, positions, training):
+        """(B, T, E), what the first layer reads."""
         token_ids = inputs["token_ids"]
         check_length(token_ids, self.config.max_sequence_length)
-        positions = self.locate(inputs)
         x = self.token_embedding(token_ids)                                                   # (B, T, E)
         x = x + self.position_embedding(positions.token + self.config.position_offset)
         if self.segment_embedding is not None:
             segment_ids = inputs.get("segment_ids")
             x = x + self.segment_embedding(np.zeros((1, 1), "int32") if segment_ids is None else segment_ids)
-        x = self.dropout(self.embedding_norm(x), training=training)
-        for block in self.blocks:
+        return self.dropout(self.embedding_norm(x), training=training)
+
+    def _through(self, blocks, x, positions, training):
+        """(B, T, E) after these blocks."""
+        for block in blocks:
             if self.config.gradient_checkpointing and training:
                 x = recompute(block, x, positions, training)
             else:
                 x, _ = block(x, positions, training=training)
-        return x, None
+        return x
 
 
 def _rows(*sizes):

@@ -3,7 +3,6 @@ import keras
 from keras import ops
 
 from kzoo.layers.feed_forward import get_activation
-from kzoo.layers.pooling import first_token
 from kzoo.tasks.labels import check_labels
 from kzoo.tasks.task import Task
 
@@ -41,8 +40,13 @@ class SequenceClassifier(Task):
         self.pooler.build((None, self.backbone.output_dim))
         self.classifier.build((None, self.config.hidden_dim))
 
-    def head(self, hidden_states, inputs, training=None):
-        x = self._activate(self.pooler(first_token(hidden_states, inputs.get("padding_mask"))))  # (B, E)
+    def forward(self, inputs, cache=None, training=None):
+        states = self.backbone.first_states(self.backbone.complete_inputs(inputs, self.task), training)
+        return self.head(states, inputs, training), cache
+
+    def head(self, states, inputs, training=None):
+        """float32 (B, N) from the states (B, E) of the first tokens."""
+        x = self._activate(self.pooler(states))
         return ops.cast(self.classifier(self.dropout(x, training=training)), "float32")
 
     def compute_output_shape(self, input_shape):

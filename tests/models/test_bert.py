@@ -14,9 +14,12 @@ import safetensors.numpy
 from keras import ops
 
 import kzoo
-from kzoo.backend import compile_function
+from kzoo.backend import compile_function, differentiate
 from kzoo.checkpoint import variables_by_path
 from kzoo.hugging_face import layout_of
+from kzoo.layers.feed_forward import FeedForward
+from kzoo.layers.part_names import part_name
+from kzoo.layers.pooling import first_token
 from kzoo.models.bert import PRESETS, BertBackbone, BertConfig
 from kzoo.tasks.task import build_task
 
@@ -161,6 +164,60 @@ def test_an_input_longer_than_the_model_is_refused():
     model = kzoo.create("roberta-base", **TINY)
     with pytest.raises(ValueError, match="`token_ids` has 20 tokens a row; `max_sequence_length` is 19"):
         model({"token_ids": np.zeros((1, 20), "int32")})
+
+
+# The first tokens alone.
+
+PATTERNS = ("full", "blockwise", {"name": "block_local", "block_size": 3}, {"name": "strided", "stride": 3},
+            {"name": "sliding_window", "window_size": 3}, {"name": "block_sparse", "block_size": 3},
+            {"name": "hierarchical", "segment_size": 3})
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=part_name)
+@pytest.mark.parametrize("padding", ["none", "left", "right"])
+def test_the_first_token_needs_no_other_query_of_the_last_layer(pattern, padding):
+    model = kzoo.create("bert-tiny", **TINY, pattern=pattern, initializer_range=0.3)
+    inputs = {"token_ids": ops.convert_to_tensor(np.random.default_rng(0).integers(0, 29, (3, 11)), "int32")}
+    mask = np.arange(11) < np.array([[11], [4], [7]])
+    if padding != "none":
+        inputs["padding_mask"] = ops.convert_to_tensor(mask if padding == "right" else mask[:, ::-1].copy())
+    hidden_states, _ = model.backbone.forward(inputs)
+    expected = ops.convert_to_numpy(first_token(hidden_states, inputs.get("padding_mask")))
+    found = ops.convert_to_numpy(model.backbone.first_states(inputs))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
+    bias = model.backbone.blocks[-1].attention.query.bias
+    bias.assign(bias + 1.0)  # that query is computed, and counts
+    assert np.abs(ops.convert_to_numpy(model.backbone.first_states(inputs)) - expected).max() > 1e-3
+
+
+def test_training_sees_the_same_gradients_by_the_first_token_alone():
+    model = kzoo.create("bert-tiny", **TINY, initializer_range=0.3)
+    inputs = {"token_ids": ops.convert_to_tensor(np.random.default_rng(0).integers(0, 29, (3, 11)), "int32")}
+    weights = model.backbone.trainable_variables
+    values = [ops.convert_to_tensor(weight.value) for weight in weights]
+
+    def gradients(states):
+        def total(*values):
+            with keras.StatelessScope(state_mapping=list(zip(weights, values, strict=True))):
+                return ops.sum(ops.sin(states()))
+
+        return [ops.convert_to_numpy(each) for each in differentiate(total, *values)[1](ops.ones(()))]
+
+    short = gradients(lambda: model.backbone.first_states(inputs))
+    for found, expected in zip(short, gradients(lambda: model.backbone.forward(inputs)[0][:, 0]), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+    other = gradients(lambda: model.backbone.forward(inputs)[0][:, 1])
+    assert max(np.abs(one - two).max() for one, two in zip(short, other, strict=True)) > 1e-2
+
+
+def test_the_last_layer_works_on_one_token(monkeypatch):
+    seen = []
+    call = FeedForward.call
+    monkeypatch.setattr(FeedForward, "call", lambda layer, x, **options: seen.append(x.shape[1]) or call(
+        layer, x, **options))
+    model = kzoo.create("bert-tiny", task="text-classification", labels=("a", "b"), **TINY)
+    model({"token_ids": IDS})
+    assert seen == [5] * (TINY["num_layers"] - 1) + [1]
 
 
 # Equality with the references.
