@@ -139,7 +139,7 @@ def _attribution(explanation):
     together = explanation.attribution.sum()
     return ('<h2>Integrated gradients</h2><p class="soft">How much each token adds to the log-probability of the '
             f"answer, in nats: green makes it likelier, red less likely. Together they are {together:+.3f}; "
-            f"the text with all its tokens is {change:+.3f} above the same places without any token. What is missing, "
-            f"{explanation.gap:.1e}, is the integral's, with {explanation.steps} steps.</p>"
+            f"the text with all its tokens is {change:+.3f} above the same places with the average token in each. What "
+            f"is missing, {explanation.gap:.1e}, is the integral's, with {explanation.steps} steps.</p>"
             '<div class="card"><div class="tokens" id="attributed"></div><p class="says" id="due" aria-live="polite">'
             'Point at a token for its number.</p></div>')

@@ -23,7 +23,9 @@ def tokenizer():
 
 def make(preset, tokenizer, **options):
     keras.utils.set_random_seed(3)
-    return kzoo.create(preset, **SIZES, vocabulary_size=tokenizer.vocabulary_size, tokenizer=tokenizer, **options)
+    sizes = {**SIZES, "vocabulary_size": tokenizer.vocabulary_size, **options}
+    return kzoo.create(preset, tokenizer=tokenizer,
+                       **{name: value for name, value in sizes.items() if value is not None})
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +101,55 @@ def test_masks_and_tags_are_explained(tokenizer):
         kzoo.explain(tagger, TEXT, position=12)
 
 
+@pytest.fixture(scope="module")
+def pieces():
+    return train_tokenizer("byte-bpe", [TEXT] * 9, 280)
+
+
+REWRITERS = [("transformer-tiny", {}), ("transformer-tiny", {"share_embeddings": False}),
+             ("t5-small", {"head_dim": 6, "initializer_range": None}),
+             ("led-base-16384", {"max_target_length": 24, "window_size": 3})]
+
+
+@pytest.mark.parametrize("preset, fields", REWRITERS, ids=lambda value: str(value))
+def test_what_is_written_is_explained_by_the_source_and_what_was_written_before(preset, fields, pieces):
+    model = make(preset, pieces, task="translation", **{**fields, **dict.fromkeys(
+        ("eos_id", "pad_id", "decoder_start_id"), pieces.eos_id)})
+    model.reader().generation_defaults = {"eos_token_id": (), "suppress_tokens": ()}  # it shall not end at once
+    source = [*pieces.encode(TEXT), pieces.eos_id]
+    written = model.generate([source], max_new_tokens=3)[0]
+    found = kzoo.explain(model, TEXT, position=2, answer=" dog")
+    S, T = len(source), 3
+    assert found.question == "Token 2 of the answer" and found.position == S + T - 1 == len(found.tokens) - 1
+    assert found.tokens[1] == " cat"
+    target = np.array([[pieces.eos_id, *written[:2]]])
+    logits = ops.convert_to_numpy(model({"encoder_token_ids": np.array([source]), "decoder_token_ids": target}))[0, -1]
+    scores = logits - np.log(np.exp(logits).sum())
+    assert found.score == pytest.approx(scores[pieces.encode(" dog")[0]], abs=1e-4)
+    assert found.attribution.sum() == pytest.approx(found.score - found.baseline_score, abs=0.02)
+    assert np.abs(found.attribution[:S]).max() > 1e-4 and np.abs(found.attribution[S:]).max() > 1e-4
+    likeliest = kzoo.explain(model, TEXT, position=2).score
+    assert likeliest >= found.score and likeliest == pytest.approx(scores[written[2]], abs=1e-4)
+
+    assert found.attention.shape == (6, 2, S + T, S + T)  # of each side's two layers, the decoder's twice
+    np.testing.assert_allclose(found.attention.sum(axis=-1), 1, atol=1e-5)
+    for path, layer in zip(found.layers, found.attention, strict=True):
+        encodes, crosses = "encoder" in path, "cross" in path
+        others = slice(S, None) if encodes else slice(0, S)  # whom the layer has no part of
+        np.testing.assert_array_equal(layer[:, others, others], np.tile(np.eye(T if encodes else S), (2, 1, 1)))
+        assert not layer[:, :S, S:].any() and bool(layer[:, S:, :S].any()) == crosses
+        assert crosses or encodes or not np.triu(layer[:, S:, S:], 1).any()
+    assert (found.rollout[S:, :S] > 0).all() and not found.rollout[:S, S:].any()
+    with pytest.raises(ValueError, match=f"`position` must be at least 0 and below [0-9]+. Received: {10**6}"):
+        kzoo.explain(model, TEXT, position=10**6)
+
+
 def test_what_cannot_be_explained_is_refused(classifier):
-    with pytest.raises(ValueError, match="reads models of the tasks text-generation.*task is 'translation'"):
-        kzoo.explain(types.SimpleNamespace(task="translation"), "x")
+    with pytest.raises(ValueError, match="reads models of the tasks text-generation.*task is 'feature-extraction'"):
+        kzoo.explain(types.SimpleNamespace(task="feature-extraction"), "x")
     with pytest.raises(ValueError, match="has 62 tokens, special ones included; the model reads 24"):
         kzoo.explain(classifier, "the cat " * 30)
-    with pytest.raises(ValueError, match="`position` is for token-classification"):
+    with pytest.raises(ValueError, match="`position` is for token-classification, translation, summarization"):
         kzoo.explain(classifier, TEXT, position=1)
 
 

@@ -12,7 +12,8 @@ def add_commands(add):
     parser.add_argument("--answer", default=ABSENT, metavar="WORD",
                         help="the token or label to explain; without it the likeliest")
     parser.add_argument("--position", type=whole_number(0), default=ABSENT, metavar="N",
-                        help="of token-classification: which token's label, counted from 0")
+                        help="of token-classification: which token's label, counted from 0; of translation and "
+                             "summarization: which token of the answer")
     add_json(parser)
 
 

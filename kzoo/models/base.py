@@ -51,6 +51,10 @@ class Backbone(keras.Model):
         """(B, T, E) -> float32 (B, T, V), read out with the embedding, for a language model."""
         return self.token_embedding.logits(hidden_states)
 
+    def token_embeddings(self):
+        """The layers that turn token ids into features, in the order in which a forward pass asks them."""
+        return (self.token_embedding,)
+
     def complete_inputs(self, inputs, task):
         """The inputs of `forward`, with what a task chooses where the caller did not; most families leave no choice."""
         return inputs

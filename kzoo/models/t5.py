@@ -169,6 +169,9 @@ class T5Backbone(EncoderDecoder):
             return super().locate(token_ids, padding_mask, positions, cache)
         return locate(token_ids, None, positions, cache)._replace(padding_mask=padding_mask)
 
+    def token_embeddings(self):
+        return (self.token_embedding, self.token_embedding)
+
     def encode(self, token_ids, positions, training=None):
         x = self.dropout(self.token_embedding(token_ids), training=training)                       # (B, S, E)
         x, _ = self.run_blocks(self.encoder_blocks, x, positions, training=training)

@@ -224,6 +224,9 @@ class TransformerBackbone(EncoderDecoder):
     def target_vocabulary_size(self):
         return self.config.target_size()
 
+    def token_embeddings(self):
+        return (self.source_embedding, self.target_embedding)
+
     def encode(self, token_ids, positions, training=None):
         x = self.embed(self.source_embedding, self.encoder_position, token_ids, positions)              # (B, S, E)
         x = self.dropout(x, training=training)
