@@ -17,37 +17,79 @@ from ai_edge_litert.environment import Environment
 from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from ai_edge_litert.interpreter import Interpreter
 from ai_edge_litert.options import Options
+from ai_edge_litert.tensor_buffer import TensorBuffer
 
 # XNNPACK's name for a cache in memory, which it has on Linux: weights are prepared once for all signatures of a file,
 # and not for each. GPT-2 small in float32 takes 1.1 GB by it, 2.6 GB without.
 SHARED_WEIGHTS = ":memory" if sys.platform == "linux" else ""
+ALIGNMENT = 64  # bytes; what the runtime asks of memory
 
 
-class _Taken:
-    """The buffers of one call, which go back for the next ones of their kinds when nobody holds any of them. They go
-    together: Python takes longer to remove 25 values one by one than to do all else that a token needs."""
+class _Set:
+    """Buffers for all that one call returns and another takes, made once and used by many calls.
 
-    __slots__ = ("buffers",)
+    Attributes:
+        outputs: file name of an output -> its buffer.
+        inputs: file name of the input that takes it -> the same buffer.
+        rows: our name -> pair of the output's row and the buffer.
+    """
 
-    def __init__(self):
-        self.buffers = []  # pairs of a buffer and the list that it goes back to
+    __slots__ = ("inputs", "outputs", "rows")
 
-    def __del__(self):
-        for buffer, free in self.buffers:
-            free.append(buffer)
+    def __init__(self, model, form, rows, input_names):
+        self.outputs = {row.file_name: model.create_output_buffer_by_name(form.file_name, row.file_name)
+                        for row in rows}
+        self.inputs = {input_names[row.name]: self.outputs[row.file_name] for row in rows}
+        self.rows = {row.name: (row, self.outputs[row.file_name]) for row in rows}
 
 
-class Held:
-    """A tensor in the runtime's memory."""
+class Carried:
+    """What a call returned and another takes, in the runtime's memory. The buffers serve another call when nobody holds
+    this; they go back as one, because Python takes longer over 25 values than over all else that a token needs."""
 
-    __slots__ = ("_buffer", "_row", "_taken")
+    __slots__ = ("_free", "_set")
 
-    def __init__(self, buffer, row, taken):
-        self._buffer, self._row, self._taken = buffer, row, taken
+    def __init__(self, buffers, free):
+        self._set, self._free = buffers, free
+
+    @property
+    def inputs(self):
+        """file name of an input -> its buffer."""
+        return self._set.inputs
 
     def numpy(self):
-        """A copy, of the row's shape and type."""
-        return self._buffer.read(math.prod(self._row.shape), np.dtype(self._row.dtype)).reshape(self._row.shape)
+        """Copies: our name -> array."""
+        return {name: buffer.read(math.prod(row.shape), np.dtype(row.dtype)).reshape(row.shape)
+                for name, (row, buffer) in self._set.rows.items()}
+
+    def __del__(self):
+        self._free.append(self._set)
+
+
+class _Shared:
+    """An array of ours that the runtime writes an output to; it takes it for flat, and not for an input."""
+
+    __slots__ = ("array", "tensor")
+
+    def __init__(self, row):
+        size = math.prod(row.shape) * np.dtype(row.dtype).itemsize
+        memory = np.zeros(size + 2 * ALIGNMENT, "uint8")  # kernels may touch what lies a little behind
+        start = -memory.ctypes.data % ALIGNMENT
+        flat = memory[start:start + size].view(row.dtype)
+        self.tensor = TensorBuffer.create_from_host_memory(flat)
+        # An array of its own, not one more view of `memory`: all that is made of it refers to it.
+        self.array = np.asarray(_Interface(flat.reshape(row.shape)))
+
+    def is_free(self):
+        """Whether nobody holds the array, or anything made of it; CPython counts."""
+        return sys.getrefcount(self.array) == 2  # ours, and the argument's
+
+
+class _Interface:
+    """Stands between an array and its memory."""
+
+    def __init__(self, array):
+        self._array, self.__array_interface__ = array, array.__array_interface__
 
 
 class BufferedFile:
@@ -56,17 +98,23 @@ class BufferedFile:
     Args:
         path: the .tflite file.
         threads: of the CPU.
+        forms: the file's `Signature`s. An output that has the name of an input, in whichever signature, is carried from
+            call to call; the others are arrays.
     """
 
-    def __init__(self, path, threads):
+    def __init__(self, path, threads, forms):
         Interpreter(model_path=os.fspath(path))  # refuses a damaged file, which would end the process below
         cpu = CpuOptions(num_threads=threads, xnnpack_weight_cache_path=SHARED_WEIGHTS)
         options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
         with _without_chatter():
             self._model = CompiledModel.from_file(os.fspath(path), environment=_environment(), options=options)
-        self._free = {}    # (shape, dtype) -> buffers that nobody holds
-        self._inputs = {}  # (signature, input) -> the buffer that arrays are written to
-        self._outputs = {}  # signature -> pairs of an output's row and the free buffers of its kind
+        self._input_names = {row.name: row.file_name for form in forms for row in form.inputs}
+        self._written = {}  # signature -> {our name of an input: the buffer that arrays are written to}
+        self._zeros = {}    # (shape, dtype) -> a buffer of zeros
+        self._absent = {}   # signature -> {file name of an input that was not given some time: its zeros}
+        self._outputs = {}  # signature -> (rows that are carried, free sets of them, pairs of a row and its arrays)
+        self._sets = {}     # rows that are carried -> free sets of them
+        self._arrays = {}   # (shape, dtype) -> list of `_Shared`
 
     def described(self):
         """file name of a signature -> what `Session.described` says of it."""
@@ -76,52 +124,69 @@ class BufferedFile:
                        "outputs": plain(self._model.get_output_tensor_details(name))}
                 for name in self._model.get_signature_list()}
 
-    def call(self, form, feeds):
+    def call(self, form, arrays, *carried):
         """One signature.
 
         Args:
             form: its `Signature`.
-            feeds: our name -> array, or `Held`.
+            arrays: our name -> array. An input that is neither here nor carried is zeros.
+            carried: what earlier calls returned.
 
-        Returns: our name -> `Held`.
+        Returns: (arrays, carried): our name -> array, each the caller's own, and a `Carried`.
         """
-        given, results, outputs, taken = {}, {}, {}, _Taken()
-        for row in form.inputs:
-            if row.name in feeds:
-                value = feeds[row.name]
-                given[row.file_name] = value._buffer if type(value) is Held else self._written(form, row, value)
-        if form.file_name not in self._outputs:
-            self._outputs[form.file_name] = [(row, self._free_ones(row)) for row in form.outputs]
-        for row, free in self._outputs[form.file_name]:
-            buffer = free.pop() if free else self._model.create_output_buffer_by_name(form.file_name, row.file_name)
-            taken.buffers.append((buffer, free))
-            results[row.file_name], outputs[row.name] = buffer, Held(buffer, row, taken)
-        self._model.run_by_name(form.file_name, given, results)
-        return outputs
+        key = form.file_name
+        if key not in self._outputs:
+            self._plan(form)
+        rows, free, shown = self._outputs[key]
+        given = dict(self._absent[key])
+        for each in carried:
+            given.update(each.inputs)
+        for name, array in arrays.items():
+            given[self._input_names[name]] = self._write(form, name, array)
+        if len(given) < len(form.inputs):
+            self._add_zeros(form, given)
+        buffers = free.pop() if free else _Set(self._model, form, rows, self._input_names)
+        result, outputs, found = Carried(buffers, free), dict(buffers.outputs), {}
+        for row, pool in shown:
+            shared = next((each for each in pool if each.is_free()), None)
+            if shared is None:
+                shared = _Shared(row)
+                pool.append(shared)
+            outputs[row.file_name], found[row.name] = shared.tensor, shared.array
+        self._model.run_by_name(key, given, outputs)
+        return found, result
 
-    def hold(self, form, row, array):
-        """An array as `Held`, for an input `row` of the signature `form`."""
-        buffer, taken = self._new_input(form, row, array), _Taken()
-        taken.buffers.append((buffer, self._free_ones(row)))
-        return Held(buffer, row, taken)
+    def _plan(self, form):
+        rows = tuple(row for row in form.outputs if row.name in self._input_names)
+        shown = [(row, self._arrays.setdefault((row.shape, row.dtype), []))
+                 for row in form.outputs if row.name not in self._input_names]
+        self._outputs[form.file_name] = (rows, self._sets.setdefault(rows, []), shown)
+        self._absent[form.file_name], self._written[form.file_name] = {}, {}
 
-    def _written(self, form, row, value):
+    def _write(self, form, name, array):
         """The buffer of an input, with an array in it."""
-        key, array = (form.file_name, row.file_name), np.ascontiguousarray(value, row.dtype)
-        if key in self._inputs:
-            self._inputs[key].write(array)
-        else:
-            self._inputs[key] = self._new_input(form, row, array)
-        return self._inputs[key]
-
-    def _new_input(self, form, row, array):
-        with _without_chatter():  # the first write in a process starts another environment
-            buffer = self._model.create_input_buffer_by_name(form.file_name, row.file_name)
-            buffer.write(array)
+        written = self._written[form.file_name]
+        if name not in written:
+            row = next(row for row in form.inputs if row.name == name)
+            written[name] = self._new_input(form, row), row.dtype
+        buffer, dtype = written[name]
+        buffer.write(np.ascontiguousarray(array, dtype))
         return buffer
 
-    def _free_ones(self, row):
-        return self._free.setdefault((row.shape, row.dtype), [])
+    def _add_zeros(self, form, given):
+        for row in form.inputs:
+            if row.file_name not in given:
+                key = (row.shape, row.dtype)
+                if key not in self._zeros:
+                    self._zeros[key] = self._new_input(form, row)
+                given[row.file_name] = self._absent[form.file_name][row.file_name] = self._zeros[key]
+
+    def _new_input(self, form, row):
+        """A buffer of zeros."""
+        with _without_chatter():  # the first write in a process starts another environment
+            buffer = self._model.create_input_buffer_by_name(form.file_name, row.file_name)
+            buffer.write(np.zeros(row.shape, row.dtype))
+        return buffer
 
 
 @functools.lru_cache(maxsize=1)

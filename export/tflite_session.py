@@ -1,6 +1,5 @@
 """TFLite files in LiteRT; neither TensorFlow nor Keras is needed."""
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,11 @@ from kzoo.export.tflite_buffers import BufferedFile
 
 class _Row(NamedTuple):
     """One row of a batch. The file has batch size 1, so every row carries a cache of its own."""
-    cache: Any     # our name -> array or `Held`, (1, C, K, D)
+    cache: tuple   # of `Carried`; empty before the first token
     position: int  # of the next token
+
+
+EMPTY = _Row((), 0)  # what a call is not given is zeros
 
 
 class TFLiteSession(Session):
@@ -31,18 +33,19 @@ class TFLiteSession(Session):
 
     def __init__(self, path, threads=None, **options):
         super().__init__(**options)
-        self._file = BufferedFile(path, check_threads(threads))
+        self._file = BufferedFile(path, check_threads(threads), self.signatures.values())
 
     def described(self):
         names = {signature.file_name: name for name, signature in self.file_signatures.items()}
         return {names.get(file_name, file_name): rows for file_name, rows in self._file.described().items()}
 
-    def _call(self, signature, feeds):
-        """A signature on arrays or what it returned itself, `kzoo.export.tflite_buffers.Held`, by our names."""
-        return self._file.call(self.signatures[signature], feeds)
+    def _call(self, signature, arrays, *carried):
+        """A signature on arrays by our names, and on what earlier calls returned; see `BufferedFile.call`."""
+        return self._file.call(self.signatures[signature], arrays, *carried)
 
     def _run(self, signature, arrays):
-        return {name: value.numpy() for name, value in self._call(signature, arrays).items()}
+        found, carried = self._call(signature, arrays)
+        return {**found, **carried.numpy()}
 
 
 class TFLiteAnswering(TFLiteSession, AnsweringSession):
@@ -82,16 +85,11 @@ class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
                          **options)
         self._buckets = forward_lengths(self.max_sequence_length)
 
-    @functools.cached_property
-    def _empty(self):  # made when the file is known to have these sizes
-        return {row.name: np.zeros(row.shape, row.dtype) for row in self.signatures["decode"].inputs
-                if row.name.startswith("cache_")}
-
     def _read(self, token_ids, padding_mask):
         return _Targets(self, [self.read_source(ids, mask) for ids, mask in zip(token_ids, padding_mask, strict=True)])
 
     def read_source(self, token_ids, padding_mask):
-        """What `decode` takes besides the target, for one source (S,)."""
+        """What `decode` takes besides the target, for one source (S,): (arrays, carried)."""
         length = int(np.flatnonzero(padding_mask).max(initial=0)) + 1
         bucket = next((size for size in self._buckets if size >= length), None)
         if bucket is None:
@@ -99,25 +97,23 @@ class TFLiteSeq2Seq(TFLiteSession, Seq2SeqSession):
                              f"{self._buckets[-1]}.")
         ids, mask = (np.pad(np.asarray(array[:length], "int32"), (0, bucket - length))[None]
                      for array in (token_ids, padding_mask))
-        context = self._call(f"encode_{bucket}", {"encoder_token_ids": ids, "encoder_padding_mask": mask})
-        return {"encoder_padding_mask": np.pad(mask, ((0, 0), (0, self._buckets[-1] - bucket))), **context}
+        _, context = self._call(f"encode_{bucket}", {"encoder_token_ids": ids, "encoder_padding_mask": mask})
+        return {"encoder_padding_mask": np.pad(mask, ((0, 0), (0, self._buckets[-1] - bucket)))}, context
 
     def step(self, token_id, source, row):
         """(logits (V,), row) after one more token."""
-        outputs = self._call("decode", {"decoder_token_ids": np.array([[token_id]], "int32"),
-                                        "positions": np.array([row.position], "int32"), **source, **row.cache})
-        return outputs.pop("logits").numpy()[0, 0], _Row(outputs, row.position + 1)
-
-    def begin(self):
-        """The row of a target without a token."""
-        return _Row(self._empty, 0)
+        arrays, context = source
+        found, cache = self._call("decode", {"decoder_token_ids": np.array([[token_id]], "int32"),
+                                             "positions": np.array([row.position], "int32"), **arrays},
+                                  context, *row.cache)
+        return found["logits"][0, 0], _Row((cache,), row.position + 1)
 
     def _forward(self, arrays):
         token_ids = arrays["decoder_token_ids"]
         logits = np.zeros((*token_ids.shape, self.vocabulary_size), "float32")
         for b, ids in enumerate(token_ids):
             source = self.read_source(arrays["encoder_token_ids"][b], arrays["encoder_padding_mask"][b])
-            row = self.begin()
+            row = EMPTY
             for t, token_id in enumerate(ids):
                 logits[b, t], row = self.step(token_id, source, row)
         return {"logits": logits}
@@ -131,7 +127,7 @@ class _Targets(CheckedDecoder):
         self._session, self._sources, self.num_rows = session, sources, len(sources)
 
     def _prefill(self, token_ids, padding_mask, max_new_tokens):
-        state = [(source, self._session.begin()) for source in self._sources]
+        state = [(source, EMPTY) for source in self._sources]
         for column in np.asarray(token_ids).T:
             logits, state = self._decode(column, state)
         return logits, state
@@ -152,36 +148,23 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
         # The file has room for fewer tokens than the model where its export was told so.
         super().__init__(path, sizes={**sizes, "max_sequence_length": sizes["static_length"]}, **options)
         self._buckets = prefill_lengths(self.max_sequence_length)
-        self._zeros = {}
-
-    def _call(self, signature, feeds):
-        """Zeros stand for the rest: caches begin with them, and what the mask would hide, the graph hides itself."""
-        form = self.signatures[signature]
-        for row in form.inputs if len(feeds) < len(form.inputs) else ():
-            if row.name not in feeds:
-                if (row.shape, row.dtype) not in self._zeros:
-                    self._zeros[row.shape, row.dtype] = self._file.hold(form, row, np.zeros(row.shape, row.dtype))
-                feeds = {**feeds, row.name: self._zeros[row.shape, row.dtype]}
-        return super()._call(signature, feeds)
 
     def _forward(self, arrays):
         """Token by token, the only way to logits of all of them; those of padding are zeros."""
         token_ids, mask = arrays["token_ids"], arrays["padding_mask"]
         logits = np.zeros((*token_ids.shape, self.vocabulary_size), "float32")
         for b, (ids, real) in enumerate(zip(token_ids, mask, strict=True)):
-            row = self._empty_row()
+            row = EMPTY
             for t in np.flatnonzero(real):
                 logits[b, t], row = self._decode_row(ids[t], row)
         return {"logits": logits}
 
-    def _empty_row(self):
-        return _Row({}, 0)  # what a call is not given is zeros
-
     def _decode_row(self, token_id, row):
-        results = self._call("decode", {"token_ids": np.array([[token_id]], "int32"),
-                                        "positions": np.array([row.position], "int32"), **row.cache})
-        logits = results.pop("logits").numpy()[0, 0]
-        return logits, _Row(results, row.position + 1)
+        """(logits (1, V), row) after one more token."""
+        # No mask: what it would hide, the graph hides itself.
+        found, cache = self._call("decode", {"token_ids": np.array([[token_id]], "int32"),
+                                             "positions": np.array([row.position], "int32")}, *row.cache)
+        return found["logits"][0], _Row((cache,), row.position + 1)
 
     def _read_row(self, token_ids, row):
         """Prompt tokens into the cache, each time in the largest bucket that they fill by half or more, then padded."""
@@ -192,23 +175,25 @@ class TFLiteGeneration(TFLiteSession, TextGenerationSession):
             tokens[0, :len(piece)] = piece
             # Padding goes to the slots behind the piece, which the next tokens overwrite before any may be seen.
             positions = np.minimum(row.position + np.arange(length, dtype="int32"), self.max_sequence_length - 1)
-            cache = self._call(f"prefill_{length}", {"token_ids": tokens, "positions": positions, **row.cache})
-            row = _Row(cache, row.position + len(piece))
+            _, cache = self._call(f"prefill_{length}", {"token_ids": tokens, "positions": positions}, *row.cache)
+            row = _Row((cache,), row.position + len(piece))
         return row
 
     def _prefill(self, token_ids, padding_mask, max_new_tokens):
         results = []
         for ids, real in zip(np.asarray(token_ids), np.asarray(padding_mask, bool), strict=True):
             ids = ids[real]
-            row = self._read_row(ids[:-1], self._empty_row())
+            row = self._read_row(ids[:-1], EMPTY)
             results.append(self._decode_row(ids[-1] if len(ids) else 0, row))
         logits, rows = zip(*results, strict=True)
-        return np.stack(logits), rows
+        return np.concatenate(logits), rows
 
     def _decode(self, token_ids, state):
-        results = [self._decode_row(each, row) for each, row in zip(token_ids, state, strict=True)]
-        logits = results[0][0][None] if len(results) == 1 else np.stack([logits for logits, _ in results])
-        return logits, tuple(row for _, row in results)
+        if len(state) == 1:  # the common case, whose share of a token's time shows
+            logits, row = self._decode_row(token_ids[0], state[0])
+            return logits, (row,)
+        logits, rows = zip(*map(self._decode_row, token_ids, state), strict=True)
+        return np.concatenate(logits), rows
 
     def _reorder(self, state, rows):
         return tuple(state[int(row)] for row in rows)  # a step makes new arrays, so rows may share theirs
@@ -218,7 +203,7 @@ class TFLiteRecurrent(TFLiteSession, RecurrentSession):
     """A decoder with a memory, row by row: segments of one length, then single tokens; see `TFLiteSession`."""
 
     def begin(self, rows):
-        return [super().begin(1)] * rows
+        return [()] * rows  # a memory of zeros, all of it padding
 
     def width(self, length):
         return length if length == 1 else self.sizes["static_length"]
@@ -226,10 +211,10 @@ class TFLiteRecurrent(TFLiteSession, RecurrentSession):
     def step(self, token_ids, padding_mask, state):
         found, after = [], []
         for ids, mask, memory in zip(token_ids.astype("int32"), padding_mask.astype("int32"), state, strict=True):
-            outputs = self._call("decode" if len(ids) == 1 else "prefill",
-                                 {"token_ids": ids[None], "padding_mask": mask[None], **memory})
-            found.append(outputs.pop("logits").numpy()[0])
-            after.append(outputs)
+            arrays, memory = self._call("decode" if len(ids) == 1 else "prefill",
+                                        {"token_ids": ids[None], "padding_mask": mask[None]}, *memory)
+            found.append(arrays["logits"][0])
+            after.append((memory,))
         return np.stack(found), after
 
     def _reorder(self, state, rows):
