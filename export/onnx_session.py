@@ -33,6 +33,7 @@ class _Rows:
         self.count, self.length = padding_mask.shape
         self._mask = np.concatenate([padding_mask, np.ones((self.count, max(room, 1)), "int64")], axis=1)
         self._last, self._positions, self._token_ids = positions, positions.copy(), np.empty_like(positions)
+        self._first = int(positions[0, 0]) + 1  # of the first row, the next token's
         self._values = _value(self._token_ids), _value(self._positions)
 
     def feed(self, token_ids, added):
@@ -45,9 +46,15 @@ class _Rows:
         length = self.length + added + 1
         if length > self._mask.shape[1]:
             self._mask = np.concatenate([self._mask, np.ones_like(self._mask)], axis=1)
-        self._token_ids[:, 0] = token_ids
-        np.add(self._last, added + 1, out=self._positions)
-        return self._values[0], _value(self._mask[:, :length]), self._values[1]
+        if self.count == 1:  # the common case, whose share of a token's time shows
+            self._token_ids[0, 0] = token_ids[0]
+            self._positions[0, 0] = self._first + added
+            mask = self._mask[:, :length]
+        else:
+            self._token_ids[:, 0] = token_ids
+            np.add(self._last, added + 1, out=self._positions)
+            mask = np.ascontiguousarray(self._mask[:, :length])
+        return self._values[0], onnxruntime.OrtValue.ortvalue_from_numpy(mask), self._values[1]
 
     def chosen(self, rows, added):
         """The same of these rows, with `added` tokens read."""

@@ -35,6 +35,7 @@ REWRITERS = {  # preset -> task, fields
     "transformer-tiny": ("translation", {"norm_placement": "pre", "max_sequence_length": 41}),
     "marian-base": ("summarization", {"max_sequence_length": 37, "pad_id": 60, "eos_id": 1, "decoder_start_id": 60}),
     "t5-v1.1-small": ("translation", {"head_dim": 5}),
+    "led-base-16384": ("summarization", {"max_sequence_length": 41, "max_target_length": 23, "window_size": 4}),
 }
 TEXT = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen liquor jugs"]
 QUESTIONS = {"question-answering": [{"question": "who jumps?", "context": TEXT[0]}],
@@ -106,7 +107,7 @@ def test_encoders_pass_the_gate_and_answer_text(name, task, redrawn, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "preset"), [
-    *(("onnx", preset) for preset in REWRITERS), ("tflite", "transformer-tiny"), ("tflite", "t5-v1.1-small"),
+    *(("onnx", preset) for preset in REWRITERS), ("tflite", "t5-v1.1-small"), ("tflite", "led-base-16384"),
     ("savedmodel", "marian-base")])
 def test_encoder_decoders_pass_the_gate_and_write_the_same(name, preset, redrawn, tmp_path):
     task, fields = REWRITERS[preset]
