@@ -30,17 +30,17 @@ class _Set:
 
     Attributes:
         outputs: file name of an output -> its buffer.
-        inputs: file name of the input that takes it -> the same buffer.
         rows: our name -> pair of the output's row and the buffer.
+        inputs: signature -> {file name of its input: the buffer}, for those that were asked for.
     """
 
     __slots__ = ("inputs", "outputs", "rows")
 
-    def __init__(self, model, form, rows, input_names):
+    def __init__(self, model, form, rows):
         self.outputs = {row.file_name: model.create_output_buffer_by_name(form.file_name, row.file_name)
                         for row in rows}
-        self.inputs = {input_names[row.name]: self.outputs[row.file_name] for row in rows}
         self.rows = {row.name: (row, self.outputs[row.file_name]) for row in rows}
+        self.inputs = {}
 
 
 class Carried:
@@ -52,10 +52,13 @@ class Carried:
     def __init__(self, buffers, free):
         self._set, self._free = buffers, free
 
-    @property
-    def inputs(self):
-        """file name of an input -> its buffer."""
-        return self._set.inputs
+    def inputs(self, form):
+        """file name of an input of a signature -> its buffer."""
+        known = self._set.inputs
+        if form.file_name not in known:
+            known[form.file_name] = {row.file_name: self._set.rows[row.name][1] for row in form.inputs
+                                     if row.name in self._set.rows}
+        return known[form.file_name]
 
     def numpy(self):
         """Copies: our name -> array."""
@@ -108,8 +111,8 @@ class BufferedFile:
         options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=cpu)
         with _without_chatter():
             self._model = CompiledModel.from_file(os.fspath(path), environment=_environment(), options=options)
-        self._input_names = {row.name: row.file_name for form in forms for row in form.inputs}
-        self._written = {}  # signature -> {our name of an input: the buffer that arrays are written to}
+        self._carried = {row.name for form in forms for row in form.inputs}
+        self._written = {}  # signature -> {our name of an input: its row, and the buffer that arrays are written to}
         self._zeros = {}    # (shape, dtype) -> a buffer of zeros
         self._absent = {}   # signature -> {file name of an input that was not given some time: its zeros}
         self._outputs = {}  # signature -> (rows that are carried, free sets of them, pairs of a row and its arrays)
@@ -140,12 +143,14 @@ class BufferedFile:
         rows, free, shown = self._outputs[key]
         given = dict(self._absent[key])
         for each in carried:
-            given.update(each.inputs)
+            given.update(each.inputs(form))
         for name, array in arrays.items():
-            given[self._input_names[name]] = self._write(form, name, array)
+            row, buffer = self._written[key].get(name) or self._new_written(form, name)
+            buffer.write(np.ascontiguousarray(array, row.dtype))
+            given[row.file_name] = buffer
         if len(given) < len(form.inputs):
             self._add_zeros(form, given)
-        buffers = free.pop() if free else _Set(self._model, form, rows, self._input_names)
+        buffers = free.pop() if free else _Set(self._model, form, rows)
         result, outputs, found = Carried(buffers, free), dict(buffers.outputs), {}
         for row, pool in shown:
             shared = next((each for each in pool if each.is_free()), None)
@@ -157,21 +162,16 @@ class BufferedFile:
         return found, result
 
     def _plan(self, form):
-        rows = tuple(row for row in form.outputs if row.name in self._input_names)
+        rows = tuple(row for row in form.outputs if row.name in self._carried)
         shown = [(row, self._arrays.setdefault((row.shape, row.dtype), []))
-                 for row in form.outputs if row.name not in self._input_names]
+                 for row in form.outputs if row.name not in self._carried]
         self._outputs[form.file_name] = (rows, self._sets.setdefault(rows, []), shown)
         self._absent[form.file_name], self._written[form.file_name] = {}, {}
 
-    def _write(self, form, name, array):
-        """The buffer of an input, with an array in it."""
-        written = self._written[form.file_name]
-        if name not in written:
-            row = next(row for row in form.inputs if row.name == name)
-            written[name] = self._new_input(form, row), row.dtype
-        buffer, dtype = written[name]
-        buffer.write(np.ascontiguousarray(array, dtype))
-        return buffer
+    def _new_written(self, form, name):
+        row = next(row for row in form.inputs if row.name == name)
+        self._written[form.file_name][name] = row, self._new_input(form, row)
+        return self._written[form.file_name][name]
 
     def _add_zeros(self, form, given):
         for row in form.inputs:
