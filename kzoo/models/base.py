@@ -5,6 +5,9 @@ from keras import ops
 from kzoo.layers.cache import GrowingCache, StaticCache
 from kzoo.layers.part_names import EXACT, part_name
 from kzoo.layers.pooling import first_token
+from kzoo.layers.recomputing import recompute
+
+FINITE = 64504.0  # a little below the largest float16
 
 
 class Backbone(keras.Model):
@@ -39,6 +42,28 @@ class Backbone(keras.Model):
         Returns: (hidden_states, cache): (B, T, E), and the tuple to pass to the next call (None if none was given).
         """
         raise NotImplementedError(f"{type(self).__name__} must define `forward`.")
+
+    def run_blocks(self, blocks, x, positions, cache=None, context=None, training=None):
+        """Through the layers of a stack, computed once more for gradients if the config says so.
+
+        Args:
+            x: (B, T, E).
+            positions, context: see `TransformerBlock.call`.
+            cache: tuple of one cache a layer, or None.
+
+        Returns: (x, cache): (B, T, E), and the tuple to pass to the next call (None if none was given).
+        """
+        new_cache, again = [], self.config.gradient_checkpointing and training and cache is None
+        for i, block in enumerate(blocks):
+            if again:
+                x, layer_cache = recompute(block, x, positions, training, context), None
+            else:
+                x, layer_cache = block(x, positions, cache and cache[i], context, training=training)
+            if keras.backend.standardize_dtype(x.dtype) == "float16":
+                # Published pre-norm models have features that float16 cannot hold; the largest it has serves as well.
+                x = ops.clip(x, -FINITE, FINITE)
+            new_cache.append(layer_cache)
+        return x, cache and tuple(new_cache)
 
     def first_states(self, inputs, training=None):
         """(B, E): the hidden states of each row's first real token; inputs are those of `forward`.

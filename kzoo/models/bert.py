@@ -23,7 +23,6 @@ from kzoo.layers import (
 from kzoo.layers.feed_forward import get_activation
 from kzoo.layers.part_names import check_pair, make_pattern
 from kzoo.layers.pooling import first_token
-from kzoo.layers.recomputing import recompute
 from kzoo.models.base import Backbone, check_length, refuse_pattern
 from kzoo.registry import Family, Preset, register
 from kzoo.weight_table import Ignore, Linear, Norm, Tensor, Tied
@@ -188,7 +187,7 @@ class BertBackbone(Backbone):
     def forward(self, inputs, cache=None, training=None):
         """(hidden_states, None); an encoder has no cache."""
         positions = self.locate(inputs)
-        return self._through(self.blocks, self._embed(inputs, positions, training), positions, training), None
+        return self.run_blocks(self.blocks, self._embed(inputs, positions, training), positions, training=training)
 
     def first_states(self, inputs, training=None):
         """(B, E); the last layer computes no token but the first, which attends to all.
@@ -198,7 +197,8 @@ class BertBackbone(Backbone):
         if self.blocks[-1].attention.whole_rows:
             return super().first_states(inputs, training)
         positions = self.locate(inputs)
-        x = self._through(self.blocks[:-1], self._embed(inputs, positions, training), positions, training)
+        x = self._embed(inputs, positions, training)
+        x, _ = self.run_blocks(self.blocks[:-1], x, positions, training=training)
         first = ops.expand_dims(first_token(x, inputs.get("padding_mask")), 1)                # (B, 1, E)
         start = np.zeros((1, 1), "int32")  # real tokens are counted from 0
         x, _ = self.blocks[-1](first, positions._replace(token=start, query=start), among=x, training=training)
@@ -214,15 +214,6 @@ class BertBackbone(Backbone):
             segment_ids = inputs.get("segment_ids")
             x = x + self.segment_embedding(np.zeros((1, 1), "int32") if segment_ids is None else segment_ids)
         return self.dropout(self.embedding_norm(x), training=training)
-
-    def _through(self, blocks, x, positions, training):
-        """(B, T, E) after these blocks."""
-        for block in blocks:
-            if self.config.gradient_checkpointing and training:
-                x = recompute(block, x, positions, training)
-            else:
-                x, _ = block(x, positions, training=training)
-        return x
 
 
 def _rows(*sizes):

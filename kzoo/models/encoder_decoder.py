@@ -1,13 +1,10 @@
 """What families with an encoder and a decoder have in common."""
-import keras
 from keras import ops
 
 from kzoo.layers import Context, DecoderCache, locate
-from kzoo.layers.recomputing import recompute
 from kzoo.models.base import Backbone, check_inputs, check_length
 
 SOURCE, TARGET = "encoder_token_ids", "decoder_token_ids"
-FINITE = 64504.0  # a little below the largest float16
 
 
 class EncoderDecoder(Backbone):
@@ -130,20 +127,6 @@ class EncoderDecoder(Backbone):
         contexts = self.read_context(inputs, hidden_states)
         own = self.empty_cache(ops.shape(contexts[0].keys)[0], capacity)
         return tuple(DecoderCache(*layer) for layer in zip(own, contexts, strict=True))
-
-    def run_blocks(self, blocks, x, positions, cache=None, context=None, training=None):
-        """(B, T, E) through the layers of a stack; returns it with the new cache, None if none was given."""
-        new_cache, again = [], self.config.gradient_checkpointing and training and cache is None
-        for i, block in enumerate(blocks):
-            if again:
-                x, layer_cache = recompute(block, x, positions, training, context), None
-            else:
-                x, layer_cache = block(x, positions, cache and cache[i], context, training=training)
-            if keras.backend.standardize_dtype(x.dtype) == "float16":
-                # Published pre-norm models have features that float16 cannot hold; the largest it has serves as well.
-                x = ops.clip(x, -FINITE, FINITE)
-            new_cache.append(layer_cache)
-        return x, cache and tuple(new_cache)
 
     def _read(self, inputs, training):
         """(hidden_states, positions) of the source."""

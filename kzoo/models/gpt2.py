@@ -22,7 +22,6 @@ from kzoo.layers import (
 )
 from kzoo.layers.feed_forward import get_activation
 from kzoo.layers.part_names import SHARED, check_pair, make_pattern, make_position, part_name
-from kzoo.layers.recomputing import recompute
 from kzoo.models.base import Backbone, check_length, refuse_pattern
 from kzoo.registry import Family, Preset, register
 from kzoo.weight_table import Conv1D, Ignore, Norm, Split, Tensor, Tied
@@ -181,15 +180,8 @@ class GPT2Backbone(Backbone):
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions.token)
         x = self.dropout(x, training=training)
-        if self.config.gradient_checkpointing and training and cache is None:
-            for block in self.blocks:
-                x = recompute(block, x, positions, training)
-            return self.final_norm(x), None
-        new_cache = []
-        for i, block in enumerate(self.blocks):
-            x, layer_cache = block(x, positions, cache and cache[i], training=training)
-            new_cache.append(layer_cache)
-        return self.final_norm(x), cache and tuple(new_cache)
+        x, cache = self.run_blocks(self.blocks, x, positions, cache, training=training)
+        return self.final_norm(x), cache
 
 
 def _score_scale(config, layer, width):
