@@ -68,7 +68,9 @@ def explain(model, text, position=None, answer=None):
     Args:
         model: a model with a tokenizer, for text-generation (its next token is explained), fill-mask (the token behind
             the first mask), text-classification (the label), token-classification (the label of a token), translation
-            or summarization (a token of what the model writes, from the source and what it wrote before).
+            or summarization (a token of what the model writes, from the source and what it wrote before), or
+            question-answering (where the answer begins and ends).
+        text: what the model reads; of question-answering a dict of `question` and `context`.
         position: of token-classification, the number of the token, special ones included, None meaning the surest one;
             of translation and summarization, that of the answer's token, None meaning the first.
         answer: the token or label whose log-probability is explained; None means the likeliest.
@@ -94,7 +96,7 @@ def explain(model, text, position=None, answer=None):
                           for each in maps])
     found, steps = _integrated_gradients(model, reading)
     return Explanation(
-        text=text, tokens=tuple(token_text(model.tokenizer, index) for index in reading.ids()),
+        text=reading.text, tokens=tuple(token_text(model.tokenizer, index) for index in reading.ids()),
         question=reading.question, answer=reading.answer, layers=tuple(each.path for each in maps),
         attention=attention, rollout=ops.convert_to_numpy(attention_rollout(list(attention))),
         position=reading.position, steps=steps, **found)
@@ -137,9 +139,7 @@ def _integrated_gradients(model, reading):
         """float32 (N,) of embeddings (N, T, E)."""
         features = ops.cast(features, layers[0].compute_dtype)
         with _given_embeddings(layers, [features[:, first:end] for first, end in itertools.pairwise(ends)]):
-            logits = model(reading.inputs(features.shape[0]))
-        logits = ops.cast(logits if reading.place is None else logits[:, reading.place], "float32")
-        return ops.log_softmax(logits, axis=-1)[:, reading.index]
+            return reading.log_probability(model(reading.inputs(features.shape[0])))
 
     baseline, score = ops.convert_to_numpy(scores(ops.convert_to_tensor(np.stack([nothing, embedded]))))
     steps = STEPS

@@ -3,7 +3,8 @@ import dataclasses
 
 import numpy as np
 
-TASKS = ("text-generation", "fill-mask", "text-classification", "token-classification", "translation", "summarization")
+TASKS = ("text-generation", "fill-mask", "text-classification", "token-classification", "question-answering",
+         "translation", "summarization")
 REWRITING = ("translation", "summarization")
 PLACED = ("token-classification", *REWRITING)  # tasks whose answer has a place that a caller may choose
 
@@ -13,19 +14,22 @@ class Reading:
     """Rows of token ids for a model, and the log-probability of its output that is explained.
 
     Attributes:
+        text: what is read, in words.
         rows: name of a model's input -> its token ids; the tokens shown are those of all rows, one after the other.
         question: what is explained, in words.
         answer: the token or label that is explained, as text.
         position: where among the tokens shown the answer stands; None for one that is of the whole text.
-        place: its place in the model's output; None as above.
-        index: the class in that output.
+        terms: of the log-probability, which is their sum: name of the output (None for the only one), place in it (None
+            where there are no places), and class.
+        segment_ids: of the row, for models that tell segments apart; or None.
     """
+    text: str
     rows: dict
     question: str
     answer: str
     position: int | None
-    place: int | None
-    index: int
+    terms: tuple
+    segment_ids: list | None = None
 
     def ids(self):
         """Those of all rows."""
@@ -33,7 +37,19 @@ class Reading:
 
     def inputs(self, batch_size=1):
         """The model's inputs, each row repeated."""
-        return {name: np.tile(np.array([row], "int32"), (batch_size, 1)) for name, row in self.rows.items()}
+        rows = self.rows if self.segment_ids is None else {**self.rows, "segment_ids": self.segment_ids}
+        return {name: np.tile(np.array([row], "int32"), (batch_size, 1)) for name, row in rows.items()}
+
+    def log_probability(self, outputs):
+        """float32 (B,) from the model's outputs."""
+        from keras import ops
+
+        total = 0.0
+        for name, place, index in self.terms:
+            logits = outputs if name is None else outputs[name]
+            logits = ops.cast(logits if place is None else logits[:, place], "float32")
+            total = total + ops.log_softmax(logits, axis=-1)[:, index]
+        return total
 
 
 def read(model, text, position=None, answer=None):
@@ -44,6 +60,8 @@ def read(model, text, position=None, answer=None):
         raise ValueError(f"`explain` reads models of the tasks {', '.join(TASKS)}. "
                          f"The model's task is {getattr(model, 'task', None)!r}.")
     check_tokenizer(model)
+    if model.task == "question-answering":
+        return _read_question(model, text, position, answer)
     if not isinstance(text, str):
         raise TypeError(f"`text` must be a text. Received: {type(text).__name__}.")
     if position is not None and model.task not in PLACED:
@@ -57,11 +75,13 @@ def token_text(tokenizer, index):
 
 
 def _read_stack(model, text, position, answer):
+    from keras import ops
+
     ids = _token_ids(model, text)
     rows, labels = {"token_ids": ids}, model.settings().get("labels")
     if position is not None:
         _check_position(position, len(ids))
-    logits = _outputs(model, rows)  # (T, V), (T, N) or (N,)
+    logits = ops.convert_to_numpy(model({"token_ids": np.array([ids], "int32")}))[0]  # (T, V), (T, N) or (N,)
     if model.task == "text-generation":
         position, question = len(ids) - 1, "The next token"
     elif model.task == "fill-mask":
@@ -75,7 +95,7 @@ def _read_stack(model, text, position, answer):
     row = logits if position is None else logits[position]
     index = int(row.argmax()) if answer is None else _index_of(model, labels, answer)
     answer = labels[index] if labels else token_text(model.tokenizer, index)
-    return Reading(rows, question, answer, position, position, index)
+    return Reading(text, rows, question, answer, position, ((None, position, index),))
 
 
 def _read_rewriter(model, text, position, answer):
@@ -90,14 +110,39 @@ def _read_rewriter(model, text, position, answer):
     _check_position(place, len(written))
     rows = {SOURCE: source, TARGET: [model.config.decoder_start_id, *written[:place]]}
     index = written[place] if answer is None else _index_of(model, None, answer)
-    return Reading(rows, f"Token {place} of the answer", token_text(model.tokenizer, index), len(source) + place, place,
-                   int(index))
+    return Reading(text, rows, f"Token {place} of the answer", token_text(model.tokenizer, index),
+                   len(source) + place, ((None, place, int(index)),))
 
 
-def _outputs(model, rows):
+def _read_question(model, text, position, answer):
+    """Question and context in one row; the answer is where it begins and where it ends, by one softmax each."""
     from keras import ops
 
-    return ops.convert_to_numpy(model({name: np.array([row], "int32") for name, row in rows.items()}))[0]
+    from kzoo.tasks.answers import best_span, read_questions
+    from kzoo.tasks.windows import question_windows
+
+    if position is not None or answer is not None:
+        raise ValueError("Question answering explains the answer that the model gives: leave `position` and `answer` "
+                         "out.")
+    if not isinstance(text, dict):
+        raise TypeError("`text` of question-answering is a dict with the texts `question` and `context`, or on the "
+                        f"command line the context, beside --question. Received: {type(text).__name__}.")
+    (asked, context), = read_questions(text)[0]
+    encoding = model.tokenizer.encode_with_offsets(context)
+    windows = question_windows(model.tokenizer, model.tokenizer.encode(asked, add_special_tokens=False), encoding.ids,
+                               model.config.max_sequence_length)
+    if len(windows) != 1:
+        raise ValueError("Only what the model reads at once can be explained, and `context` is "
+                         f"{'too long for it' if windows else 'empty'}. Received: {len(encoding.ids)} tokens; the "
+                         f"model reads {model.config.max_sequence_length}, the question among them.")
+    window, = windows
+    reading = Reading(f"{asked} {context}", {"token_ids": window.token_ids}, "The answer", "", None, (),
+                      window.segment_ids if getattr(model.config, "num_segments", 0) > 1 else None)
+    outputs = {name: ops.convert_to_numpy(row)[0] for name, row in model(reading.inputs()).items()}
+    first, last, _ = best_span(windows, [outputs], len(encoding.ids), len(encoding.ids))
+    return dataclasses.replace(
+        reading, answer=context[encoding.offsets[first][0]:encoding.offsets[last][1]], position=window.first + first,
+        terms=(("start_logits", None, window.first + first), ("end_logits", None, window.first + last)))
 
 
 def _check_position(position, count):

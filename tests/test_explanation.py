@@ -144,6 +144,34 @@ def test_what_is_written_is_explained_by_the_source_and_what_was_written_before(
         kzoo.explain(model, TEXT, position=10**6)
 
 
+@pytest.mark.parametrize("preset", ["bert-tiny", "longformer-tiny"])
+def test_where_an_answer_begins_and_ends_is_explained(preset, tokenizer):
+    fields = {"sep_id": tokenizer.sep_id} if preset == "longformer-tiny" else {}
+    model = make(preset, tokenizer, task="question-answering", **fields)
+    text = {"question": "the dog ran", "context": "the cat sat on the mat"}
+    found, answer = kzoo.explain(model, text), model(text, max_answer_tokens=9)
+    assert found.question == "The answer" and found.answer == answer["answer"]
+    assert found.tokens[:4] == ("[CLS]", "the", "dog", "ran")
+    assert found.tokens[found.position] == answer["answer"].split()[0]
+    ids = [tokenizer.cls_id, *tokenizer.encode(text["question"], add_special_tokens=False), tokenizer.sep_id,
+           *tokenizer.encode(text["context"], add_special_tokens=False), tokenizer.sep_id]
+    inputs = {"token_ids": np.array([ids])}
+    if preset == "bert-tiny":
+        inputs["segment_ids"] = np.array([[0] * 5 + [1] * (len(ids) - 5)])
+    first, last = found.position, found.position + len(answer["answer"].split()) - 1
+    expected = sum(float(ops.log_softmax(logits)[0, place]) for logits, place in
+                   zip((model(inputs)[f"{end}_logits"] for end in ("start", "end")), (first, last), strict=True))
+    assert found.score == pytest.approx(expected, abs=1e-4)
+    assert found.attribution.sum() == pytest.approx(found.score - found.baseline_score, abs=0.03)
+    assert np.abs(found.attribution[1:4]).max() > 1e-4  # the question counts
+    with pytest.raises(TypeError, match="`text` of question-answering is a dict"):
+        kzoo.explain(model, TEXT)
+    with pytest.raises(ValueError, match="leave `position` and `answer` out"):
+        kzoo.explain(model, text, answer="cat")
+    with pytest.raises(ValueError, match="`context` is too long for it. Received: 40 tokens"):
+        kzoo.explain(model, {"question": "the", "context": "cat " * 40})
+
+
 def test_what_cannot_be_explained_is_refused(classifier):
     with pytest.raises(ValueError, match="reads models of the tasks text-generation.*task is 'feature-extraction'"):
         kzoo.explain(types.SimpleNamespace(task="feature-extraction"), "x")

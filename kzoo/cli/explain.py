@@ -8,6 +8,7 @@ def add_commands(add):
     parser = add("explain", explain, "show what a model's answer to a text came from")
     add_folder(parser, "path", "RUN", "a run or a checkpoint folder")
     parser.add_argument("text", metavar="TEXT", help="what the model reads")
+    parser.add_argument("--question", metavar="TEXT", help="of question-answering: what is asked of TEXT")
     parser.add_argument("--html", metavar="FILE", help="write a page to point at tokens on; it needs no network")
     parser.add_argument("--answer", default=ABSENT, metavar="WORD",
                         help="the token or label to explain; without it the likeliest")
@@ -25,7 +26,8 @@ def explain(args):
     from kzoo.cli.start import start_backend
 
     start_backend()
-    found = kzoo.explain(kzoo.load(args.path), args.text, **given(args, ["answer", "position"]))
+    text = args.text if args.question is None else {"question": args.question, "context": args.text}
+    found = kzoo.explain(kzoo.load(args.path), text, **given(args, ["answer", "position"]))
     if page is not None:
         found.save_html(page)
     if args.json:

@@ -154,7 +154,7 @@ def find_answer(model, inputs=None, question=None, context=None, max_answer_toke
     Returns: {"answer", "score", "start", "end"} for each question: the context's characters from `start` to before
         `end`, and the probability of that span among all that count.
     """
-    pairs, single = _read_questions(inputs, question, context)
+    pairs, single = read_questions(inputs, question, context)
     if type(max_answer_tokens) is not int or max_answer_tokens < 1:
         raise ValueError(f"`max_answer_tokens` must be at least 1. Received: {max_answer_tokens!r}.")
     tokenizer, encodings, windows = model.tokenizer, [], []
@@ -204,8 +204,8 @@ def best_span(windows, outputs, length, max_answer_tokens):
     return best[1], best[2], float(np.exp(best[0] - total))
 
 
-def _read_questions(inputs, question, context):
-    """((question, context) pairs, whether it was one on its own)."""
+def read_questions(inputs, question=None, context=None):
+    """((question, context) pairs, whether it was one on its own); arguments and errors are those of `find_answer`."""
     if inputs is None:
         inputs = {"question": question, "context": context}
     elif question is not None or context is not None:
