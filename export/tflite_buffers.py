@@ -72,7 +72,7 @@ class Carried:
 class _Shared:
     """An array of ours that the runtime writes an output to; it takes it for flat, and not for an input."""
 
-    __slots__ = ("array", "tensor")
+    __slots__ = ("_alone", "array", "tensor")
 
     def __init__(self, row):
         size = math.prod(row.shape) * np.dtype(row.dtype).itemsize
@@ -82,10 +82,11 @@ class _Shared:
         self.tensor = TensorBuffer.create_from_host_memory(flat)
         # An array of its own, not one more view of `memory`: all that is made of it refers to it.
         self.array = np.asarray(_Interface(flat.reshape(row.shape)))
+        self._alone = sys.getrefcount(self.array)
 
     def is_free(self):
         """Whether nobody holds the array, or anything made of it; CPython counts."""
-        return sys.getrefcount(self.array) == 2  # ours, and the argument's
+        return sys.getrefcount(self.array) == self._alone
 
 
 class _Interface:
