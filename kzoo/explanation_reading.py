@@ -77,6 +77,8 @@ def token_text(tokenizer, index):
 def _read_stack(model, text, position, answer):
     from keras import ops
 
+    from kzoo.tasks.sampling import log_softmax
+
     ids = _token_ids(model, text)
     rows, labels = {"token_ids": ids}, model.settings().get("labels")
     if position is not None:
@@ -88,7 +90,7 @@ def _read_stack(model, text, position, answer):
         position, question = ids.index(model.tokenizer.mask_id), "The token behind the mask"
     elif model.task == "token-classification":
         if position is None:
-            position = int(_log_softmax(logits).max(axis=-1).argmax())
+            position = int(log_softmax(logits).max(axis=-1).argmax())
         question = f"The label of {token_text(model.tokenizer, ids[position])!r}"
     else:
         question = "The label"
@@ -163,7 +165,7 @@ def _index_of(model, labels, answer):
 
 def _token_ids(model, text):
     """list of int, as a task of one stack reads a text."""
-    from kzoo.tasks.answering import add_special_tokens
+    from kzoo.tasks.answering import TextModel, add_special_tokens
 
     if model.task == "text-generation":
         from kzoo.tasks.prompts import read_inputs, with_tokens
@@ -173,19 +175,8 @@ def _token_ids(model, text):
     if marked and model.tokenizer.mask_id is None:
         raise ValueError("The tokenizer has no mask token, so there is nothing to explain.")
     encoding = model.tokenizer.encode_with_offsets(text, recognise_special_tokens=True if marked else None)
-    ids = add_special_tokens(_Limits(model.tokenizer, model.config.max_sequence_length), [encoding.ids])[0]
+    read_by = TextModel(None, model.tokenizer, model.config.max_sequence_length, 0, {})  # asked for its limits alone
+    ids = add_special_tokens(read_by, [encoding.ids])[0]
     if marked and model.tokenizer.mask_id not in ids:
         raise ValueError(f"The text holds no {model.tokenizer.roles['mask']} to fill in. Received: {text!r:.200}.")
     return ids
-
-
-@dataclasses.dataclass(frozen=True)
-class _Limits:
-    """What `add_special_tokens` asks a model."""
-    tokenizer: object
-    max_sequence_length: int | None
-
-
-def _log_softmax(logits):
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

@@ -107,8 +107,8 @@ def test_encoders_pass_the_gate_and_answer_text(name, task, redrawn, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "preset"), [
-    *(("onnx", preset) for preset in REWRITERS), ("tflite", "t5-v1.1-small"), ("tflite", "led-base-16384"),
-    ("savedmodel", "marian-base")])
+    *(("onnx", preset) for preset in REWRITERS), ("tflite", "transformer-tiny"), ("tflite", "t5-v1.1-small"),
+    ("tflite", "led-base-16384"), ("savedmodel", "marian-base")])
 def test_encoder_decoders_pass_the_gate_and_write_the_same(name, preset, redrawn, tmp_path):
     task, fields = REWRITERS[preset]
     sizes = {"vocabulary_size": 61, "num_layers": 1, "num_decoder_layers": 2, "num_heads": 3, "hidden_dim": 24,
