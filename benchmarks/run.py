@@ -19,6 +19,7 @@ SCRIPTS = {
     "startup": (),
     "fit_throughput": ("peers", "keras_hub"),
     "fit_encoders": ("peers", "keras_hub"),
+    "training_step": (),
     "beam_translation": (),
     "decode_gpt2_small": ("peers",),
     "translate_base": ("peers",),

@@ -11,6 +11,7 @@ from kzoo.layers.blocks import Context, TransformerBlock
 from kzoo.layers.blockwise import Blockwise
 from kzoo.layers.cache import ContextCache, DecoderCache, GrowingCache, MemoryCache, RingCache, StaticCache
 from kzoo.layers.chunks import CircularBlocks
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.embeddings import TokenEmbedding
 from kzoo.layers.feed_forward import FeedForward
 from kzoo.layers.hierarchical import Hierarchical
@@ -29,10 +30,11 @@ from kzoo.layers.transformer_xl_positions import QueryBiases, TransformerXLPosit
 
 __all__ = [
     "ALiBi", "AdaptiveEmbedding", "AdaptiveSoftmax", "Attention", "AttentionMap", "AxialPositions", "BlockLocal",
-    "BlockSparse", "Blockwise", "Causal", "CircularBlocks", "Context", "ContextCache", "DecoderCache", "Everything",
-    "FeedForward", "Full", "GrowingCache", "Hierarchical", "LSHAttention", "LayerNormalization", "LearnedPositions",
-    "MemoryCache", "NoPosition", "Pattern", "Positions", "QueryBiases", "RMSNormalization", "Recent",
-    "RelativePositionBias", "ReversibleBlock", "ReversibleStack", "RingCache", "Rotary", "SharedKeys", "ShawRelative",
-    "SinusoidalPositions", "SlidingWindow", "StaticCache", "Strided", "TokenEmbedding", "TransformerBlock",
-    "TransformerXLPositions", "attention_maps", "attention_rollout", "dot_product_attention", "locate",
+    "BlockSparse", "Blockwise", "Causal", "CircularBlocks", "Context", "ContextCache", "DecoderCache", "Dropout",
+    "Everything", "FeedForward", "Full", "GrowingCache", "Hierarchical", "LSHAttention", "LayerNormalization",
+    "LearnedPositions", "MemoryCache", "NoPosition", "Pattern", "Positions", "QueryBiases", "RMSNormalization",
+    "Recent", "RelativePositionBias", "ReversibleBlock", "ReversibleStack", "RingCache", "Rotary", "SharedKeys",
+    "ShawRelative", "SinusoidalPositions", "SlidingWindow", "StaticCache", "Strided", "TokenEmbedding",
+    "TransformerBlock", "TransformerXLPositions", "attention_maps", "attention_rollout",
+    "dot_product_attention", "locate",
 ]

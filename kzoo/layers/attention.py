@@ -4,6 +4,7 @@ from keras import ops
 
 from kzoo.layers.attention_function import dot_product_attention
 from kzoo.layers.cache import ContextCache
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.looking import AttentionMap, layer_path
 from kzoo.layers.masks import Everything
 from kzoo.layers.patterns import Full
@@ -63,7 +64,7 @@ class Attention(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.output_initializer = keras.initializers.get(output_initializer)
         self.query_initializer = keras.initializers.get(query_initializer)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.query = self._dense(num_heads * head_dim, "query", self.query_initializer)
         self.key = self._dense(self.num_key_value_heads * head_dim, "key")
         self.value = self._dense(self.num_key_value_heads * head_dim, "value")

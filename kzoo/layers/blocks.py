@@ -6,6 +6,7 @@ from keras import ops
 
 from kzoo.errors import unknown
 from kzoo.layers.cache import DecoderCache, MemoryCache
+from kzoo.layers.dropout import Dropout
 
 PLACEMENTS = ("pre", "post")
 LAYERS = ("attention", "cross_attention", "feed_forward", "attention_norm", "cross_attention_norm", "feed_forward_norm")
@@ -50,7 +51,7 @@ class TransformerBlock(keras.layers.Layer):
         self.cross_attention_norm = cross_attention_norm
         self.feed_forward_norm = feed_forward_norm
         self.placement = placement
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
 
     def build(self, x_shape, *args, **kwargs):
         for name in LAYERS:

@@ -1,20 +1,8 @@
 """Cross-entropy over a vocabulary, a few tokens at a time: logits of all tokens are never held at once."""
-from typing import NamedTuple
-
 from keras import ops
 
 from kzoo.backend import differentiate
-
-
-class TokenLosses(NamedTuple):
-    """What a loss needs to know of the logits.
-
-    Attributes:
-        right: float32 (B, T), the cross-entropy of the target, in nats.
-        spread: float32 (B, T), the target's logit minus the mean of all: what label smoothing adds.
-    """
-    right: object
-    spread: object
+from kzoo.layers.token_losses import TokenLosses, token_losses
 
 
 def chunked_losses(features, table, targets, chunk_size, offset=None):
@@ -51,9 +39,7 @@ def _losses(targets, chunks, *weights):
     def of_chunk(rows, number, table, offset=None):
         logits = ops.cast(ops.matmul(rows, ops.transpose(table)), "float32")          # (C, V)
         logits = logits if offset is None else logits + offset
-        target = ops.expand_dims(ops.take(targets, number, axis=0), 1)
-        right = ops.take_along_axis(logits, target, axis=1)[:, 0]
-        return ops.stack([ops.logsumexp(logits, axis=1) - right, right - ops.mean(logits, axis=1)], axis=1)
+        return ops.stack(token_losses(ops.take(targets, number, axis=0), logits), axis=1)
 
     def step(number, losses):
         found = of_chunk(ops.take(chunks, number, axis=0), number, *weights)

@@ -5,6 +5,7 @@ import keras
 from keras import ops
 
 from kzoo.errors import unknown
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.projection import project
 
 
@@ -65,7 +66,7 @@ class FeedForward(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.output_initializer = keras.initializers.get(output_initializer)
         self._activate = get_activation(activation)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         common = dict(use_bias=use_bias, dtype=self.dtype_policy)
         self.gate = None
         if gated:

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.chunks import static_length
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.looking import AttentionMap, layer_path
 from kzoo.layers.lsh import bucket_sizes, lsh_attention, lsh_buckets, lsh_scores, shared_attention
 from kzoo.layers.masks import Everything
@@ -47,7 +48,7 @@ class LSHAttention(keras.layers.Layer):
         self.count_once = count_once
         self.seed = seed
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.dropout = Dropout(dropout, dtype=self.dtype_policy, name="dropout")
         self.query_key, self.value, self.output_dense = (
             keras.layers.Dense(units, use_bias=False, kernel_initializer=self.kernel_initializer.clone(), name=name,
                                dtype=self.dtype_policy)

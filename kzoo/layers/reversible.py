@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kzoo.backend import differentiate
+from kzoo.layers.dropout import Dropout
 
 LAYERS = ("attention", "feed_forward", "attention_norm", "feed_forward_norm")
 # How far the seeds of dropout move on at each call: further than a call draws.
@@ -31,7 +32,7 @@ class ReversibleBlock(keras.layers.Layer):
         self.attention_norm = attention_norm
         self.feed_forward_norm = feed_forward_norm
         self.attention_dropout, self.feed_forward_dropout = (
-            keras.layers.Dropout(dropout, dtype=self.dtype_policy, name=name)
+            Dropout(dropout, dtype=self.dtype_policy, name=name)
             for name in ("attention_dropout", "feed_forward_dropout"))
 
     def build(self, first_shape, *args, **kwargs):

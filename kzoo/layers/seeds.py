@@ -5,6 +5,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.layers.dropout import Dropout, drop
+
 
 class GivenSeed(keras.random.SeedGenerator):
     """Hands out the seeds that another generator would, from a state that it is given; it changes nothing.
@@ -30,7 +32,7 @@ class WeightDropout:
     """Dropout of attention weights: a function of them, or of a part of them and a seed.
 
     Args:
-        layer: a `keras.layers.Dropout`.
+        layer: a `Dropout`.
         training: as it is called.
     """
 
@@ -47,13 +49,12 @@ class WeightDropout:
 
     def drop(self, weights, seed, number):
         """Part `number` of the weights with some dropped; the same ones for the same seed and number."""
-        seed = GivenSeed(seed + ops.cast(number, seed.dtype))
-        return keras.random.dropout(weights, self._layer.rate, seed=seed)
+        return drop(weights, self._layer.rate, seed + ops.cast(number, seed.dtype))
 
 
 def dropout_layers(layer):
     """Those inside a layer that drop anything, in a fixed order."""
-    return [each for each in layer._flatten_layers() if isinstance(each, keras.layers.Dropout) and each.rate]
+    return [each for each in layer._flatten_layers() if isinstance(each, Dropout) and each.rate]
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.parts import PositionPart
 from kzoo.layers.positions import SinusoidalPositions
 from kzoo.layers.projection import project
@@ -90,7 +91,7 @@ class TransformerXLPositions(PositionPart, keras.layers.Layer):
         dtype = self.dtype_policy
         self.biases = biases or QueryBiases(num_heads, head_dim, self.initializer.clone(), name="biases", dtype=dtype)
         self.waves = SinusoidalPositions(hidden_dim, interleaved=False, name="waves", dtype=dtype)
-        self.dropout = keras.layers.Dropout(dropout, name="dropout", dtype=dtype)
+        self.dropout = Dropout(dropout, name="dropout", dtype=dtype)
         self.projection = keras.layers.Dense(num_heads * head_dim, use_bias=False, name="projection", dtype=dtype,
                                              kernel_initializer=self.initializer.clone())
 

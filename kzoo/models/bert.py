@@ -12,6 +12,7 @@ from kzoo.config import Config
 from kzoo.hugging_face import Layout
 from kzoo.layers import (
     Attention,
+    Dropout,
     Everything,
     FeedForward,
     LayerNormalization,
@@ -141,7 +142,7 @@ class BertBackbone(Backbone):
         if config.num_segments:
             self.segment_embedding = TokenEmbedding(
                 config.num_segments, config.hidden_dim, normal.clone(), name="segment_embedding", dtype=dtype)
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
+        self.dropout = Dropout(config.dropout, name="dropout", dtype=dtype)
 
         def norm(name):
             return LayerNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)

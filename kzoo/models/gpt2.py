@@ -12,6 +12,7 @@ from kzoo.hugging_face import Layout
 from kzoo.layers import (
     Attention,
     Causal,
+    Dropout,
     FeedForward,
     LayerNormalization,
     LearnedPositions,
@@ -132,7 +133,7 @@ class GPT2Backbone(Backbone):
                 config.max_sequence_length, config.hidden_dim, normal.clone(), name="position_embedding", dtype=dtype)
         elif config.position == "sinusoidal":
             self.position_embedding = SinusoidalPositions(config.hidden_dim, name="position_embedding", dtype=dtype)
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
+        self.dropout = Dropout(config.dropout, name="dropout", dtype=dtype)
         heads, width = config.num_heads, config.hidden_dim // config.num_heads
 
         def position(layer):

@@ -17,6 +17,7 @@ from kzoo.layers import (
     AxialPositions,
     Causal,
     CircularBlocks,
+    Dropout,
     Everything,
     FeedForward,
     GrowingCache,
@@ -228,7 +229,7 @@ class ReformerBackbone(Backbone):
                 name="position_embedding", dtype=dtype)
 
         def dropout(name):
-            return keras.layers.Dropout(config.dropout, name=name, dtype=dtype)
+            return Dropout(config.dropout, name=name, dtype=dtype)
 
         def norm(name):
             return LayerNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)

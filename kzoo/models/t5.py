@@ -15,6 +15,7 @@ from kzoo.hugging_face import Layout
 from kzoo.layers import (
     Attention,
     Causal,
+    Dropout,
     Everything,
     FeedForward,
     RelativePositionBias,
@@ -150,7 +151,7 @@ class T5Backbone(EncoderDecoder):
         self.encoder_norm, self.decoder_norm = (
             RMSNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)
             for name in ("encoder_norm", "decoder_norm"))
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
+        self.dropout = Dropout(config.dropout, name="dropout", dtype=dtype)
 
     def build(self, input_shape=None):
         shape = (None, None, self.config.hidden_dim)

@@ -16,6 +16,7 @@ from kzoo.hugging_face import Layout
 from kzoo.layers import (
     Attention,
     Causal,
+    Dropout,
     Everything,
     FeedForward,
     LayerNormalization,
@@ -179,7 +180,7 @@ class TransformerBackbone(EncoderDecoder):
                                                                                           config.target_size())
         self.encoder_position = self.make_position("encoder_position", config.max_sequence_length)
         self.decoder_position = self.make_position("decoder_position", config.max_sequence_length)
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
+        self.dropout = Dropout(config.dropout, name="dropout", dtype=dtype)
         self.encoder_blocks = [self.make_encoder_block(i) for i in range(config.num_layers)]
         self.decoder_blocks = [self.make_decoder_block(i) for i in range(config.layer_counts()["j"])]
         self.encoder_norm = self.decoder_norm = None

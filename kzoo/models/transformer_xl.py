@@ -16,6 +16,7 @@ from kzoo.layers import (
     AdaptiveSoftmax,
     Attention,
     Causal,
+    Dropout,
     FeedForward,
     LayerNormalization,
     MemoryCache,
@@ -143,7 +144,7 @@ class TransformerXLBackbone(Backbone):
             config.width_divisor, normal.clone(), name="token_embedding", dtype=dtype)
         self.softmax = AdaptiveSoftmax(self.token_embedding, config.tie_embeddings, config.tie_projections,
                                        normal.clone(), name="softmax", dtype=dtype)
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout", dtype=dtype)
+        self.dropout = Dropout(config.dropout, name="dropout", dtype=dtype)
         self.biases = None
         if config.tie_biases:
             self.biases = QueryBiases(heads, width, normal.clone(), name="biases", dtype=dtype)

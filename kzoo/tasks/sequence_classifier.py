@@ -2,6 +2,7 @@
 import keras
 from keras import ops
 
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.feed_forward import get_activation
 from kzoo.tasks.labels import check_labels
 from kzoo.tasks.task import Task
@@ -32,7 +33,7 @@ class SequenceClassifier(Task):
                                          dtype=self.dtype_policy)
         self._activate = get_activation(config.classifier_activation)
         rate = config.dropout if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = keras.layers.Dropout(rate, name="dropout", dtype=self.dtype_policy)
+        self.dropout = Dropout(rate, name="dropout", dtype=self.dtype_policy)
         self.classifier = keras.layers.Dense(len(self.labels), kernel_initializer=normal.clone(), name="classifier",
                                              dtype=self.dtype_policy)
 

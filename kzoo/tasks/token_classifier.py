@@ -2,6 +2,7 @@
 import keras
 from keras import ops
 
+from kzoo.layers.dropout import Dropout
 from kzoo.layers.projection import project
 from kzoo.tasks.labels import check_labels
 from kzoo.tasks.task import Task
@@ -28,7 +29,7 @@ class TokenClassifier(Task):
         config = self.config
         self.labels = check_labels(labels)
         rate = config.dropout if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = keras.layers.Dropout(rate, name="dropout", dtype=self.dtype_policy)
+        self.dropout = Dropout(rate, name="dropout", dtype=self.dtype_policy)
         self.tag_classifier = keras.layers.Dense(
             len(self.labels), kernel_initializer=keras.initializers.TruncatedNormal(stddev=config.initializer_range),
             name="tag_classifier", dtype=self.dtype_policy)

@@ -2,7 +2,7 @@
 import keras
 from keras import ops
 
-from kzoo.layers.chunked_loss import TokenLosses
+from kzoo.layers.token_losses import TokenLosses, token_losses
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -27,15 +27,8 @@ class TokenCrossEntropy(keras.losses.Loss):
 
     def call(self, targets, logits):
         """int (B, ...) and (B, ..., V) -> (B, ...)."""
-        if isinstance(logits, TokenLosses):
-            return logits.right + self.label_smoothing * logits.spread
-        logits = ops.cast(logits, "float32")
-        right = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
-        if not self.label_smoothing:
-            return right
-        # The mean over all classes is `right` + the right logit - the mean logit: no second softmax over V.
-        logit = ops.take_along_axis(logits, ops.expand_dims(ops.cast(targets, "int32"), -1), axis=-1)[..., 0]
-        return right + self.label_smoothing * (logit - ops.mean(logits, axis=-1))
+        losses = logits if isinstance(logits, TokenLosses) else token_losses(targets, logits)
+        return losses.right + self.label_smoothing * losses.spread if self.label_smoothing else losses.right
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}

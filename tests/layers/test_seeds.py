@@ -3,7 +3,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.layers import Attention
+from kzoo.layers import Attention, Dropout
 from kzoo.layers.seeds import GivenSeed, WeightDropout, dropout_layers, given_seeds
 
 x = np.ones((3, 50), "float32")
@@ -22,7 +22,7 @@ def test_given_seeds_are_those_of_the_generator():
 
 
 def test_layers_draw_by_the_seeds_they_are_given():
-    layer = keras.layers.Dropout(0.5, seed=3)
+    layer = Dropout(0.5, seed=3)
     state = layer.seed_generator.state.value * 1
     first, second = (array(layer(x, training=True)) for _ in range(2))
     before = array(layer.seed_generator.state)
@@ -41,12 +41,12 @@ def test_layers_that_drop_are_found():
 
 
 def test_parts_of_weights_are_dropped_by_number():
-    layer = keras.layers.Dropout(0.5, seed=3)
+    layer = Dropout(0.5, seed=3)
     dropout = WeightDropout(layer, training=True)
     seed = dropout.draw()
     first, again, second = (array(dropout.drop(x, seed, number)) for number in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != second).any() and set(np.unique(first)) == {0, 2}
     assert WeightDropout(layer, training=False).draw() is None
-    assert WeightDropout(keras.layers.Dropout(0.0), training=True).draw() is None
+    assert WeightDropout(Dropout(0.0), training=True).draw() is None
     np.testing.assert_array_equal(array(WeightDropout(layer, training=False)(x)), x)

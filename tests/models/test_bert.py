@@ -102,7 +102,7 @@ def test_dropout_stands_where_the_reference_has_it(monkeypatch):
             seen.append((layer.rate, bool(training), len(inputs.shape)))
         return inputs
 
-    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    monkeypatch.setattr(kzoo.layers.Dropout, "call", note)
     rates = {"dropout": 0.3, "attention_dropout": 0.2, "classifier_dropout": 0.1}
     model = kzoo.create("bert-tiny", task="text-classification", labels=("a", "b"), **TINY, **rates)
     model({"token_ids": IDS}, training=True)

@@ -101,7 +101,7 @@ def test_dropout_stands_where_the_reference_has_it(monkeypatch):
             seen.append((layer.rate, bool(training), len(inputs.shape)))
         return inputs
 
-    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    monkeypatch.setattr(kzoo.layers.Dropout, "call", note)
     model = kzoo.create("gpt2-nano", **TINY, dropout=0.3)
     model({"token_ids": np.zeros((1, 5), "int32")}, training=True)
     per_layer = [(0.3, True, 4), (0.3, True, 3), (0.3, True, 3)]  # weights (B, H, T, S), then two branches (B, T, E)

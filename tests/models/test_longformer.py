@@ -280,7 +280,7 @@ def test_dropout_stands_where_the_reference_has_it(monkeypatch):
             seen.append((layer.rate, bool(training), len(inputs.shape)))
         return inputs
 
-    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    monkeypatch.setattr(kzoo.layers.Dropout, "call", note)
     model = kzoo.create("longformer-tiny", task="text-classification", labels=("a", "b"), dropout=0.3,
                         attention_dropout=0.2, **{**TINY, "num_layers": 1})
     model({"token_ids": np.full((1, 5), 3, "int32")}, training=True)

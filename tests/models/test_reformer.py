@@ -131,7 +131,7 @@ def test_dropout_stands_where_the_reference_has_it(monkeypatch):
             seen.append((layer.rate, bool(training), inputs.shape[-1]))
         return inputs
 
-    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    monkeypatch.setattr(kzoo.layers.Dropout, "call", note)
     model = kzoo.create("reformer-nano", **TINY, reversible=False, dropout=0.3, lsh_attention_dropout=0.1,
                         local_attention_dropout=0.2)
     model({"token_ids": IDS}, training=True)

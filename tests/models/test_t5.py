@@ -103,7 +103,7 @@ def test_dropout_stands_where_the_reference_has_it(monkeypatch):
             seen.append((layer.rate, bool(training), tuple(inputs.shape)))
         return inputs
 
-    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    monkeypatch.setattr(kzoo.layers.Dropout, "call", note)
     model = kzoo.create("t5-small", **{**TINY, "num_layers": 1, "num_decoder_layers": 1}, dropout=0.3)
     model({"encoder_token_ids": np.zeros((1, 5), "int32"), "decoder_token_ids": np.zeros((1, 7), "int32")},
           training=True)

@@ -129,7 +129,7 @@ def test_each_dropout_stands_where_its_rate_says(monkeypatch):
         seen.append((layer.rate, bool(training), len(inputs.shape), inputs.shape[-1]))
         return inputs
 
-    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    monkeypatch.setattr(kzoo.layers.Dropout, "call", note)
     sizes = {**TINY, "num_layers": 1, "num_decoder_layers": 1, "dropout": 0.3}
     model = kzoo.create("transformer-base", **sizes, attention_dropout=0.2, activation_dropout=0.1)
     model(IDS, training=True)

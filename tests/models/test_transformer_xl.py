@@ -357,7 +357,7 @@ def test_dropout_stands_where_the_reference_has_it(monkeypatch):
             seen.append((layer.rate, bool(training), tuple(inputs.shape)))
         return inputs
 
-    monkeypatch.setattr(keras.layers.Dropout, "call", note)
+    monkeypatch.setattr(kzoo.layers.Dropout, "call", note)
     model = kzoo.create("transformer-xl-nano", **{**TINY, "initial_memory": "empty"}, dropout=0.3,
                         attention_dropout=0.2)
     model({"token_ids": np.zeros((1, T), "int32")}, training=True)

@@ -1,5 +1,4 @@
 """How a run is cut into calls of fit, and which variables a checkpoint holds."""
-import keras
 import pytest
 
 import kzoo
@@ -29,7 +28,7 @@ def test_the_state_is_everything_that_changes_under_names_that_do_not():
     state = _state(model, model, optimizer)
     assert len(state) == len(model.variables) + len(optimizer.variables)
     assert list(state) == list(_state(other, other, other_optimizer))
-    seeds = [variable for layer in model._flatten_layers() if isinstance(layer, keras.layers.Dropout)
+    seeds = [variable for layer in model._flatten_layers() if isinstance(layer, kzoo.layers.Dropout)
              for variable in layer.variables]
     assert seeds and {id(seed) for seed in seeds} <= {id(variable) for variable in state.values()}
     assert "model/gpt2/token_embedding/embeddings" in state
