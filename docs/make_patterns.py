@@ -28,8 +28,8 @@ SIZES = dict(vocabulary_size=61, num_layers=2, num_heads=4, hidden_dim=16, inter
 PATTERN_VALUES = ("full", {"name": "blockwise", "block_size": 8}, {"name": "block_local", "block_size": 8},
                   {"name": "strided", "stride": 6}, {"name": "sliding_window", "window_size": 6},
                   {"name": "block_sparse", "block_size": 4}, {"name": "hierarchical", "segment_size": 6})
-POSITION_VALUES = ("learned", "sinusoidal", "none", {"name": "rotary", "scaling": "ntk", "factor": 2.0}, "alibi",
-                   "relative", "shaw")
+POSITION_VALUES = ("learned", "sinusoidal", {"name": "axial", "shape": [4, 8], "dims": [6, 10]}, "none",
+                   {"name": "rotary", "scaling": "ntk", "factor": 2.0}, "alibi", "relative", "shaw", "transformer_xl")
 FORMATS = ("savedmodel", "onnx", "tflite")
 COLUMNS = ("part", "cached decoding", "XLA", *FORMATS, "time and memory grow with")
 COSTS = {"full": "T²", "blockwise": "T² in time, T in memory", "block_local": "T · W", "strided": "T · (l + T / l)",
@@ -46,6 +46,11 @@ values:
                 loss_chunk_size=2048)
     kzoo.create("bert-base", pattern={"name": "block_sparse", "block_size": 64, "num_random": 3})
     kzoo.create("gpt2-small", position={"name": "rotary", "scaling": "ntk", "factor": 4.0})
+    kzoo.create("gpt2-small", position={"name": "axial", "shape": [32, 32], "dims": [256, 512]})
+
+Transformer-XL, Reformer, Longformer and LED are made of patterns of their own. The position `transformer_xl` compares
+`hidden_dim` numbers a pair, `TransformerXLPositions` in Transformer-XL itself `head_dim`, by a shift that needs all
+keys up to the query: with another pattern or mask it is refused.
 
 On the command line: `--set 'pattern={"name": "block_local", "block_size": 64}'`. The settings are the fields of the
 classes in `kzoo.layers`. Every pattern is equal to dense attention under its own rule, wherever a row is padded.

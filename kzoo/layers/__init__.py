@@ -26,7 +26,11 @@ from kzoo.layers.reversible import ReversibleBlock, ReversibleStack
 from kzoo.layers.shaw_positions import ShawRelative
 from kzoo.layers.sliding_window import SharedKeys, SlidingWindow
 from kzoo.layers.strided import Strided
-from kzoo.layers.transformer_xl_positions import QueryBiases, TransformerXLPositions
+from kzoo.layers.transformer_xl_positions import (
+    QueryBiases,
+    TransformerXLPositions,
+    TransformerXLRelative,
+)
 
 __all__ = [
     "ALiBi", "AdaptiveEmbedding", "AdaptiveSoftmax", "Attention", "AttentionMap", "AxialPositions", "BlockLocal",
@@ -35,6 +39,6 @@ __all__ = [
     "LearnedPositions", "MemoryCache", "NoPosition", "Pattern", "Positions", "QueryBiases", "RMSNormalization",
     "Recent", "RelativePositionBias", "ReversibleBlock", "ReversibleStack", "RingCache", "Rotary", "SharedKeys",
     "ShawRelative", "SinusoidalPositions", "SlidingWindow", "StaticCache", "Strided", "TokenEmbedding",
-    "TransformerBlock", "TransformerXLPositions", "attention_maps", "attention_rollout",
-    "dot_product_attention", "locate",
+    "TransformerBlock", "TransformerXLPositions", "TransformerXLRelative", "attention_maps",
+    "attention_rollout", "dot_product_attention", "locate",
 ]

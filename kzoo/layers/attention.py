@@ -59,6 +59,7 @@ class Attention(keras.layers.Layer):
         self.position = position
         self.pattern = pattern
         pattern.check(mask, position, num_heads)
+        position.check(mask, pattern)
         self.scale = scale
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -2,27 +2,30 @@
 import dataclasses
 
 from kzoo.errors import unknown
+from kzoo.layers.axial_positions import AxialPositions
 from kzoo.layers.block_local import BlockLocal
 from kzoo.layers.block_sparse import BlockSparse
 from kzoo.layers.blockwise import Blockwise
 from kzoo.layers.folding import sees_ahead
 from kzoo.layers.hierarchical import Hierarchical
 from kzoo.layers.patterns import Full
-from kzoo.layers.positions import ALiBi, NoPosition, Rotary
+from kzoo.layers.positions import ALiBi, LearnedPositions, NoPosition, Rotary, SinusoidalPositions
 from kzoo.layers.relative_positions import RelativePositionBias
 from kzoo.layers.shaw_positions import ShawRelative
 from kzoo.layers.sliding_window import SlidingWindow
 from kzoo.layers.strided import Strided
+from kzoo.layers.transformer_xl_positions import TransformerXLRelative
 
 PATTERNS = {"full": Full, "blockwise": Blockwise, "block_local": BlockLocal, "strided": Strided,
             "sliding_window": SlidingWindow, "block_sparse": BlockSparse, "hierarchical": Hierarchical}
 EXACT = ("full", "blockwise")  # patterns that look at all pairs: weights mean the same under each of them
 
 # What attention is told of positions, and which settings each has. Those that are added to embeddings tell it nothing.
-POSITIONS = {"learned": NoPosition, "sinusoidal": NoPosition, "none": NoPosition, "rotary": Rotary, "alibi": ALiBi,
-             "relative": RelativePositionBias, "shaw": ShawRelative}
-SETTINGS = {"rotary": ("base", "scaling", "factor"), "relative": ("num_buckets", "max_distance"),
-            "shaw": ("max_distance",)}
+POSITIONS = {"learned": NoPosition, "sinusoidal": NoPosition, "axial": NoPosition, "none": NoPosition,
+             "rotary": Rotary, "alibi": ALiBi, "relative": RelativePositionBias, "shaw": ShawRelative,
+             "transformer_xl": TransformerXLRelative}
+SETTINGS = {"axial": ("shape", "dims"), "rotary": ("base", "scaling", "factor"),
+            "relative": ("num_buckets", "max_distance"), "shaw": ("max_distance",)}
 SHARED = ("relative",)  # one object serves all layers of a stack
 
 
@@ -67,13 +70,49 @@ def make_position(value, num_heads, head_dim, bidirectional, scale=None, initial
                    dtype=dtype)
     if name == "shaw":
         return cls(head_dim, **settings, scale=scale, initializer=initializer, name="position", dtype=dtype)
-    return cls(**settings)
+    if name == "transformer_xl":
+        return cls(num_heads, head_dim, num_heads * head_dim, scale=scale, initializer=initializer, name="position",
+                   dtype=dtype)
+    return cls() if cls is NoPosition else cls(**settings)
+
+
+def make_position_embedding(value, max_sequence_length, hidden_dim, initializer, dtype=None):
+    """The layer that a config's `position` adds to embeddings, int32 (B or 1, T) to (B or 1, T, E); None for none.
+
+    Args:
+        value: see `make_position`; "axial" is {"name": "axial", "shape": [n1, n2], "dims": [d1, d2]}.
+        max_sequence_length: of the config; n1 * n2 must not be below it.
+        hidden_dim: E, d1 + d2.
+        initializer, dtype: of positions with weights.
+
+    Raises: ValueError for settings that do not fit.
+    """
+    _, settings = _read("position", value, POSITIONS)
+    name, common = part_name(value), {"name": "position_embedding", "dtype": dtype}
+    if name == "learned":
+        return LearnedPositions(max_sequence_length, hidden_dim, initializer, **common)
+    if name == "sinusoidal":
+        return SinusoidalPositions(hidden_dim, **common)
+    if name != "axial":
+        return None
+    shape, dims = (settings.get(each) for each in SETTINGS["axial"])
+    for each in (shape, dims):
+        if not isinstance(each, list | tuple) or [type(size) for size in each] != [int, int]:
+            raise ValueError("The position 'axial' needs two whole numbers each for `shape` and `dims`: "
+                             f'{{"name": "axial", "shape": [32, 32], "dims": [64, 64]}}. Received: {value!r}.')
+    layer = AxialPositions(shape, dims, initializer, **common)
+    if shape[0] * shape[1] < max_sequence_length or sum(dims) != hidden_dim:
+        raise ValueError(f"The position 'axial' must have a place for each of the {max_sequence_length} tokens of "
+                         f"`max_sequence_length` in its `shape`, and `dims` that sum to `hidden_dim` ({hidden_dim}). "
+                         f"Received: shape={list(shape)}, dims={list(dims)}.")
+    return layer
 
 
 def check_pair(pattern, position, mask, num_heads):
     """Raise ValueError, saying why, where the pattern cannot work with the position, both as configs name them."""
-    position = make_position(position, num_heads, 1, bidirectional=sees_ahead(mask))
-    make_pattern(pattern).check(mask, position, num_heads)
+    position, pattern = make_position(position, num_heads, 2, bidirectional=sees_ahead(mask)), make_pattern(pattern)
+    pattern.check(mask, position, num_heads)
+    position.check(mask, pattern)
 
 
 def part_name(value):

@@ -20,6 +20,9 @@ class Part:
 class PositionPart:
     """What attention asks its position: here of one that tells it nothing. Positions write what differs."""
 
+    def check(self, mask, pattern):
+        """Raise ValueError, saying why, for a rule or a pattern that this position cannot work with."""
+
     def rotate(self, x, positions):
         """Queries or keys (B, T, H, D) at int32 positions (B or 1, T), before they are compared and cached."""
         return x

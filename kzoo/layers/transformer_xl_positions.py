@@ -6,7 +6,9 @@ import numpy as np
 from keras import ops
 
 from kzoo.layers.dropout import Dropout
+from kzoo.layers.folding import sees_ahead
 from kzoo.layers.parts import PositionPart
+from kzoo.layers.patterns import Full
 from kzoo.layers.positions import SinusoidalPositions
 from kzoo.layers.projection import project
 
@@ -64,7 +66,8 @@ class TransformerXLPositions(PositionPart, keras.layers.Layer):
 
     t is the distance from query back to key and s(t) a sine wave of it, so that what is learned for one segment holds
     for all. Keys stand at consecutive positions, and no query sees a key after it (`Causal`, `Recent`): the numbers
-    for such keys mean nothing. The attention that is handed it leaves its `scale` at the default.
+    for such keys mean nothing. Other patterns and rules take `TransformerXLRelative`. The attention that is handed it
+    leaves its `scale` at the default.
 
     Args:
         num_heads, head_dim: H and D.
@@ -94,6 +97,12 @@ class TransformerXLPositions(PositionPart, keras.layers.Layer):
         self.dropout = Dropout(dropout, name="dropout", dtype=dtype)
         self.projection = keras.layers.Dense(num_heads * head_dim, use_bias=False, name="projection", dtype=dtype,
                                              kernel_initializer=self.initializer.clone())
+
+    def check(self, mask, pattern):
+        if type(pattern) is not Full or sees_ahead(mask):
+            raise ValueError(f"TransformerXLPositions shifts scores, and so needs all keys up to the query, in order: "
+                             f"`Full` under a causal mask. Received: {type(pattern).__name__} under "
+                             f"{type(mask).__name__}; give `TransformerXLRelative` instead.")
 
     def build(self, input_shape=None):
         if not self.biases.built:
@@ -136,3 +145,58 @@ class TransformerXLPositions(PositionPart, keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         return cls(**{**config, "biases": keras.saving.deserialize_keras_object(config["biases"])})
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class TransformerXLRelative(TransformerXLPositions):
+    """The same scores for keys that stand anywhere, in any pattern and also after the query, without a shift.
+
+    With a and b for the sines' and cosines' parts of W^T (q + v), and p and s for the positions of query and key,
+
+        a sin((p - s) w) + b cos((p - s) w) = sin(s w) (b sin(p w) - a cos(p w)) + cos(s w) (a sin(p w) + b cos(p w)),
+
+    so that queries are turned to their own place, and then compared with the waves of the keys' places: a product of
+    `hidden_dim` numbers a pair, where the shift takes `head_dim`. Distances are not clamped.
+
+    Args:
+        num_heads, head_dim, hidden_dim, initializer: those of `TransformerXLPositions`.
+        scale: factor on the scores, as that of the attention; None means 1 / sqrt(D).
+    """
+
+    def __init__(self, num_heads, head_dim, hidden_dim, scale=None, initializer="glorot_uniform", **kwargs):
+        super().__init__(num_heads, head_dim, hidden_dim, initializer=initializer, **kwargs)
+        self.scale = scale
+
+    def check(self, mask, pattern):
+        """Works with all."""
+
+    def score_bias(self, query, query_positions, key_positions):
+        """(q + v) . (W s(t)) * scale, (B, H, T, S), for the shifted queries q + u.
+
+        Args:
+            query: (B, T, H, D).
+            query_positions, key_positions: int32 (B or 1, 1, T, 1) and (B or 1, 1, 1, S).
+        """
+        heads, width, dtype = self.num_heads, self.hidden_dim, query.dtype
+        batch, length, keys = ops.shape(query)[0], ops.shape(query)[1], ops.shape(key_positions)[3]
+        scale = 1.0 / math.sqrt(self.head_dim) if self.scale is None else self.scale
+        biases = ops.cast(self.biases.position, dtype) - ops.cast(self.biases.content, dtype)
+        query = ops.reshape(ops.transpose((query + biases) * scale, (2, 0, 1, 3)), (heads, -1, self.head_dim))
+        kernel = ops.reshape(ops.cast(self.projection.kernel, dtype), (width, heads, self.head_dim))
+        weights = ops.matmul(query, ops.transpose(kernel, (1, 2, 0)))                       # (H, B * T, hidden_dim)
+        weights = ops.transpose(ops.reshape(weights, (heads, -1, length, width)), (1, 0, 2, 3))  # (B, H, T, hidden_dim)
+        a, b = weights[..., :width // 2], weights[..., width // 2:]
+        here = ops.cast(self.waves(query_positions[:, 0, :, 0]), dtype)                     # (B or 1, T, hidden_dim)
+        here = ops.expand_dims(here, 1)
+        sine, cosine = here[..., :width // 2], here[..., width // 2:]
+        turned = ops.concatenate([b * sine - a * cosine, a * sine + b * cosine], axis=-1)
+        there = ops.cast(self.waves(key_positions[:, 0, 0]), dtype)                         # (B or 1, S, hidden_dim)
+        there = ops.broadcast_to(ops.transpose(there, (0, 2, 1)), (batch, width, keys))
+        scores = ops.matmul(ops.reshape(turned, (-1, heads * length, width)), there)        # (B, H * T, S)
+        return ops.reshape(scores, (-1, heads, length, keys))
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("clamp_length", "dropout"):
+            del config[name]
+        return {**config, "scale": self.scale}

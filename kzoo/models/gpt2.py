@@ -15,14 +15,19 @@ from kzoo.layers import (
     Dropout,
     FeedForward,
     LayerNormalization,
-    LearnedPositions,
-    SinusoidalPositions,
     TokenEmbedding,
     TransformerBlock,
     locate,
 )
 from kzoo.layers.feed_forward import get_activation
-from kzoo.layers.part_names import SHARED, check_pair, make_pattern, make_position, part_name
+from kzoo.layers.part_names import (
+    SHARED,
+    check_pair,
+    make_pattern,
+    make_position,
+    make_position_embedding,
+    part_name,
+)
 from kzoo.models.base import Backbone, check_length, refuse_pattern
 from kzoo.registry import Family, Preset, register
 from kzoo.weight_table import Conv1D, Ignore, Norm, Split, Tensor, Tied
@@ -44,8 +49,9 @@ class GPT2Config(Config):
         activation: inside the feed-forward.
         layer_norm_epsilon: added to the variance.
         use_bias: False leaves out the offsets of projections and norms, as nanoGPT does.
-        position: "learned" (GPT-2's), "sinusoidal", "none", "rotary", "alibi", "relative" or "shaw"; with settings a
-            dict, such as {"name": "rotary", "scaling": "ntk", "factor": 4.0}. See `kzoo.layers.part_names`.
+        position: "learned" (GPT-2's), "sinusoidal", "axial", "none", "rotary", "alibi", "relative", "shaw" or
+            "transformer_xl"; with settings a dict, such as {"name": "rotary", "scaling": "ntk", "factor": 4.0}. See
+            `kzoo.layers.part_names`.
         pattern: which pairs of tokens attention looks at: "full", "blockwise" (the same in less memory), or with
             settings {"name": "block_local", "block_size": 64}, and so on; see docs/patterns.md.
         scale_scores: divide the scores by sqrt(head_dim).
@@ -97,13 +103,16 @@ class GPT2Config(Config):
         width, position = self.hidden_dim // self.num_heads, part_name(self.position)
         self.require(position != "rotary" or width % 2 == 0, "position",
                      f"needs an even head_dim, which here is {width}")
-        self.require(position != "sinusoidal" or self.hidden_dim % 2 == 0, "position",
+        self.require(position not in ("sinusoidal", "transformer_xl") or self.hidden_dim % 2 == 0, "position",
                      f"needs an even `hidden_dim` ({self.hidden_dim})")
+        if position == "axial":
+            make_position_embedding(self.position, self.max_sequence_length, self.hidden_dim, "zeros")
 
     def stored_axes(self):
         axes = {"vocabulary_size": self.vocabulary_size, "hidden_dim": self.hidden_dim,
                 "intermediate_dim": self.intermediate_dim or 4 * self.hidden_dim}
-        return {**axes, "max_sequence_length": self.max_sequence_length} if self.position == "learned" else axes
+        learned = part_name(self.position) == "learned"
+        return {**axes, "max_sequence_length": self.max_sequence_length} if learned else axes
 
     def key_value_shape(self):
         """(K, D) of a layer's cache."""
@@ -127,12 +136,8 @@ class GPT2Backbone(Backbone):
         dtype = self.dtype_policy
         self.token_embedding = TokenEmbedding(
             config.vocabulary_size, config.hidden_dim, normal.clone(), name="token_embedding", dtype=dtype)
-        self.position_embedding = None
-        if config.position == "learned":
-            self.position_embedding = LearnedPositions(
-                config.max_sequence_length, config.hidden_dim, normal.clone(), name="position_embedding", dtype=dtype)
-        elif config.position == "sinusoidal":
-            self.position_embedding = SinusoidalPositions(config.hidden_dim, name="position_embedding", dtype=dtype)
+        self.position_embedding = make_position_embedding(
+            config.position, config.max_sequence_length, config.hidden_dim, normal.clone(), dtype)
         self.dropout = Dropout(config.dropout, name="dropout", dtype=dtype)
         heads, width = config.num_heads, config.hidden_dim // config.num_heads
 

@@ -6,8 +6,26 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kzoo.layers import Attention, Causal, Positions, QueryBiases, TransformerXLPositions
+from kzoo.layers import (
+    Attention,
+    BlockLocal,
+    BlockSparse,
+    Blockwise,
+    Causal,
+    Everything,
+    Full,
+    Positions,
+    QueryBiases,
+    Recent,
+    SlidingWindow,
+    Strided,
+    TransformerXLPositions,
+    TransformerXLRelative,
+    locate,
+)
+from kzoo.layers.patterns import Pattern
 from kzoo.layers.transformer_xl_positions import relative_shift
+from tests.layers.pattern_reference import in_one
 
 B, T, S, H, D, E = 2, 5, 11, 3, 7, 6  # S keys, of which the last T are the queries
 rng = np.random.default_rng(0)
@@ -140,3 +158,70 @@ def test_values_that_do_not_fit_are_refused():
         TransformerXLPositions(H, D, E, clamp_length=0)
     with pytest.raises(ValueError, match="must be even for sinusoidal positions. Received: 7"):
         TransformerXLPositions(H, D, 7)
+
+
+# The same scores without a shift.
+
+def anywhere(scale=None):
+    layer = TransformerXLRelative(H, D, E, scale)
+    layer.build(None)
+    layer.set_weights([rng.normal(size=weight.shape).astype("float32") for weight in layer.weights])
+    return layer
+
+
+def test_without_a_shift_the_scores_are_the_same():
+    shifting, layer = made(), anywhere()
+    layer.set_weights([array(weight) for weight in shifting.weights])
+    query = ops.array(rng.normal(size=(B, T, H, D)).astype("float32"))
+    expected, found = (array(each.score_bias(query, *consecutive())) for each in (shifting, layer))
+    seen = np.arange(S) <= S - T + np.arange(T)[:, None]
+    np.testing.assert_allclose(found[..., seen], expected[..., seen], atol=1e-4)
+    assert np.abs(found - expected)[..., ~seen].max() > 0.1  # where the shift's numbers mean nothing
+
+
+@pytest.mark.parametrize("rows", [1, B])
+def test_keys_may_stand_anywhere(rows):
+    """(q + v) . (W s(t)) times the scale, for keys before and after the query."""
+    layer = anywhere(scale=0.3)
+    kernel, position = array(layer.projection.kernel).reshape(E, H, D), array(layer.biases.position)
+    query = rng.normal(size=(B, T, H, D)).astype("float32")
+    queries, keys = (rng.integers(0, 500, (rows, size)).astype("int32") for size in (T, S))
+    bias = array(layer.score_bias(layer.shift_query(ops.array(query)), ops.array(queries[:, None, :, None]),
+                                  ops.array(keys[:, None, None])))
+    assert bias.shape == (B, H, T, S)
+    for b, h, i, j in np.ndindex(B, H, T, S):
+        there = wave(int(queries[b % rows, i]) - int(keys[b % rows, j])) @ kernel[:, h]
+        assert bias[b, h, i, j] == pytest.approx(0.3 * (query[b, i, h] + position[h]) @ there, abs=1e-3)
+
+
+@pytest.mark.parametrize("mask", [Causal(), Everything()], ids=["causal", "both-ways"])
+@pytest.mark.parametrize("pattern", [Blockwise(4), BlockLocal(4), SlidingWindow(3), Strided(3), BlockSparse(3)],
+                         ids=lambda pattern: type(pattern).__name__)
+def test_every_pattern_asks_for_the_same(pattern, mask):
+    """What a pattern computes from blocks is dense attention under its rule."""
+    layer, padding = anywhere(), np.ones((B, S), bool)
+    padding[0, :2] = False
+    query, key, value = rng.normal(size=(3, B, S, H, D)).astype("float32")
+
+    def attend(how):
+        return in_one(lambda query, key, value: how(
+            query, key, value, locate(np.zeros((B, S), "int32"), padding), mask, layer))(query, key, value)
+
+    found, expected = attend(pattern.attend), attend(lambda *inputs: Pattern.attend(pattern, *inputs))
+    np.testing.assert_allclose(found[padding], expected[padding], atol=1e-4)
+    layer.biases.position.assign(layer.biases.position + 1.0)
+    assert np.abs(attend(pattern.attend) - expected)[padding].max() > 0.01
+
+
+@pytest.mark.parametrize("mask, pattern, words", [
+    (Everything(), Full(), "Full under Everything"), (Causal(), BlockLocal(4), "BlockLocal under Causal"),
+    (Recent(3), Blockwise(4), "Blockwise under Recent")])
+def test_a_shift_is_refused_where_it_means_nothing(mask, pattern, words):
+    with pytest.raises(ValueError, match=f"needs all keys up to the query, in order.*{words}.*TransformerXLRelative"):
+        Attention(H, D, mask=mask, position=TransformerXLPositions(H, D, E), pattern=pattern)
+
+
+def test_round_trip_of_the_form_without_a_shift():
+    layer = anywhere(scale=0.5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert type(again) is TransformerXLRelative and again.scale == 0.5 and again.hidden_dim == E

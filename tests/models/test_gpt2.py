@@ -215,7 +215,9 @@ def test_a_published_random_model_gives_its_published_numbers(shared, tmp_path):
 # Patterns and positions with settings.
 
 @pytest.mark.parametrize("position, number", [({"name": "relative", "num_buckets": 8, "max_distance": 9}, 8 * 4),
-                                              ({"name": "shaw", "max_distance": 2}, 2 * 2 * 5 * 6)])
+                                              ({"name": "shaw", "max_distance": 2}, 2 * 2 * 5 * 6),
+                                              ("transformer_xl", 2 * (24 * 24 + 2 * 24)),
+                                              ({"name": "axial", "shape": [4, 5], "dims": [8, 16]}, 4 * 8 + 5 * 16)])
 def test_positions_with_weights(position, number, tmp_path):
     """One table for all layers, or two in each: counted, saved, and the same with a cache and from blocks."""
     model = kzoo.create("gpt2-nano", **TINY, position=position, initializer_range=0.3)
