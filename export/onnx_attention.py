@@ -29,11 +29,15 @@ def fuse_attention(graph, softmax):
     mix = only_use(softmax.outputs[0], "MatMul")
     if product is None or mix is None:
         return
-    query, heads, scale = _query(product.inputs[0])
+    query, heads, scale, alone = _query(product.inputs[0])
     key, value = _keys(product.inputs[1]), _side(mix.inputs[1])
-    back = only_use(mix.outputs[0], "Transpose")
     if query is None or key is None or value is None or (key.past is None) != (value.past is None):
         return
+    if alone:
+        if key.past is None and only_use(mix.outputs[0], "Reshape") is not None:
+            _fuse_one_query(graph, softmax, mix, query, key, value, hidden, bias, heads, scale)
+        return
+    back = only_use(mix.outputs[0], "Transpose")
     whole = None if back is None or _perm(back) != HEADS_FIRST else only_use(back.outputs[0], "Reshape")
     if whole is None or len(_sizes(whole)) != 3:
         return
@@ -46,6 +50,19 @@ def fuse_attention(graph, softmax):
     graph.insert_after(whole, fused)
     for old, new in zip((whole.outputs[0], key.joined, value.joined), fused.outputs, strict=False):
         replace(old, new)
+
+
+def _fuse_one_query(graph, softmax, mix, query, key, value, hidden, bias, heads, scale):
+    """The same for one query a row, (B, E): its heads are cut out and put together by reshapes alone."""
+    width = constant(graph, f"{query.name}_one_query", np.array([0, 1, -1], "int64"))
+    one = ir.node("Reshape", [query, width])
+    added = _added_to_scores(graph, softmax, query, hidden, bias, whole_rows=False)
+    fused = ir.node("MultiHeadAttention", [one.outputs[0], key.new, value.new, None, None, added], domain=CONTRIB,
+                    attributes={"num_heads": heads, "scale": scale})
+    for node, name in ((one, "one_query"), (fused, "all")):
+        node.outputs[0].name = f"{mix.outputs[0].name}_{name}"
+    graph.insert_after(mix, [one, fused])
+    replace(mix.outputs[0], fused.outputs[0])
 
 
 def _scores(value):
@@ -108,8 +125,11 @@ def _is_masked(value):
 
 
 def _query(value):
-    """((B, T, E), number of heads, scale) behind q (B, H, T, D); None for the first where it is something else."""
-    scale, turned = 1.0, False
+    """((B, T, E), number of heads, scale, False) behind q (B, H, T, D); None for the first where it is something else.
+
+    Of a single query the heads are turned to the front by a reshape: then ((B, E), number of heads, scale, True).
+    """
+    scale, turned, alone = 1.0, False, False
     for _ in range(3):
         node = value.producer()
         if node is None:
@@ -123,11 +143,13 @@ def _query(value):
             value = other(node, number[1])
         elif node.op_type == "Transpose" and _perm(node) == HEADS_FIRST and not turned:
             value, turned = node.inputs[0], True
-        elif node.op_type == "Reshape" and turned and _sizes(node)[:2] == [0, 0]:  # not one that cuts rows into blocks
-            return node.inputs[0], _sizes(node)[2], scale
+        elif node.op_type == "Reshape" and turned and _sizes(node)[:2] == ([-1, 1] if alone else [0, 0]):
+            return node.inputs[0], _sizes(node)[2], scale, alone  # not a reshape that cuts rows into blocks
+        elif node.op_type == "Reshape" and not turned and _sizes(node)[::2] == [-1, 1] and len(_sizes(node)) == 4:
+            value, turned, alone = node.inputs[0], True, True
         else:
             break
-    return None, None, None
+    return None, None, None, False
 
 
 def _keys(turned):

@@ -17,6 +17,8 @@ class Dropout(keras.layers.Dropout):
 
     Args:
         rate: probability of dropping a value, 0 to 1.
+        noise_shape: that of the mask, where values share it along axes of 1; None for an axis, or all, means the
+            values' own.
         seed: of the generator whose state moves on at each call; None draws one.
 
     Source: Srivastava et al. 2014 (jmlr.org/papers/v15/srivastava14a.html), scaled while training.
@@ -24,25 +26,31 @@ class Dropout(keras.layers.Dropout):
 
     def call(self, inputs, training=False):
         """A tensor of any shape to one of the same."""
-        return drop(inputs, self.rate, self.seed_generator.next()) if training and self.rate else inputs
+        if not training or not self.rate:
+            return inputs
+        return drop(inputs, self.rate, self.seed_generator.next(), self.noise_shape)
 
 
-def drop(x, rate, seed):
+def drop(x, rate, seed, noise_shape=None):
     """x with values set to 0 by chance, and the others divided by 1 - rate.
 
     Args:
         x: float tensor.
         rate: probability of dropping, 0 to 1, to within 2^-32.
         seed: integers (2,); the same ones drop the same places.
+        noise_shape: see `Dropout`.
     """
     if rate == 1:
         return ops.zeros_like(x)
-    kept = ops.greater_equal(place_hash(x, seed), np.uint32(round(rate * 2.0 ** 32)))
+    shape = ops.shape(x)
+    if noise_shape is not None:
+        shape = tuple(size if own is None else own for size, own in zip(shape, noise_shape, strict=True))
+    kept = ops.greater_equal(place_hash(shape, seed), np.uint32(min(round(rate * 2.0 ** 32), 2 ** 32 - 1)))
     return ops.where(kept, x * ops.cast(1.0 / (1.0 - rate), x.dtype), ops.cast(0.0, x.dtype))
 
 
-def place_hash(x, seed):
-    """uint32 of the shape of x: for each of its places a number that looks drawn at random.
+def place_hash(shape, seed):
+    """uint32 of this shape: for each place a number that looks drawn at random.
 
     One key is mixed in before the first round and one between the two: with a single key, masks of two seeds would hold
     the same numbers in another order.
@@ -50,7 +58,6 @@ def place_hash(x, seed):
     seed = ops.cast(seed, "uint32")
     first = _mix(ops.bitwise_xor(_mix(seed[1] + GOLDEN), seed[0]))
     second = _mix(first + GOLDEN)
-    shape = ops.shape(x)
     place = ops.reshape(ops.arange(0, _product(shape), dtype="int32"), shape)
     return _mix(ops.bitwise_xor(ops.cast(place, "uint32"), first), second)
 

@@ -22,7 +22,7 @@ REWRITER = ("t5-small", "translation", {"hidden_dim": 13, "head_dim": WIDTH}, {}
 # nodes at most. The last layer of a classifier has one query, whose heads are cut without a transposition.
 GRAPHS = {
     "an encoder": (ENCODER, "forward", LAYERS, 0, 2 * LAYERS + 1, 1, 15 * LAYERS + 40),
-    "a classifier": (CLASSIFIER, "forward", LAYERS - 1, 1, 2 * LAYERS + 1, 1, 15 * LAYERS + 60),
+    "a classifier": (CLASSIFIER, "forward", LAYERS, 0, 2 * LAYERS + 1, 1, 15 * LAYERS + 50),
     "an encoder with relative positions": (REWRITER, "encode", LAYERS, 0, 2 * LAYERS - 1, 1, 11 * LAYERS + 50),
     "a decoder that begins": (REWRITER, "prefill", 2 * LAYERS, 0, 3 * LAYERS - 2, 2, 26 * LAYERS + 70),
     "a decoder that goes on": (REWRITER, "decode", 2 * LAYERS, 0, 3 * LAYERS - 2, 1, 20 * LAYERS + 70),

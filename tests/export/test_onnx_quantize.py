@@ -118,7 +118,7 @@ def test_whole_texts_go_through_products_of_integers(encoder, tmp_path):
     found, = kinds(encoder, tmp_path)
     # Queries, keys and values are one, but for the last layer, which has one query; the pooler.
     assert found["DynamicQuantizeMatMul"] == 4 * 2 + 1 + 1 and found["GatherBlockQuantized"] == 1
-    assert found["MatMul"] == 2  # no weights: the last layer's scores, and what it mixes
+    assert found["MatMul"] == 0 and found["MultiHeadAttention"] == 2
 
 
 def test_a_model_that_loses_too_much_goes_through_blocks(encoder, tmp_path, monkeypatch):

@@ -30,8 +30,8 @@ def test_the_hash_agrees_with_the_formula_written_out():
     first = mix(mix((11 + 0x9E3779B9) % 2 ** 32) ^ 3)
     second = mix((first + 0x9E3779B9) % 2 ** 32)
     expected = [mix(place ^ first, second) for place in range(2 * 5)]
-    np.testing.assert_array_equal(array(place_hash(np.zeros((2, 5)), np.array([3, 11]))).ravel(), expected)
-    assert array(place_hash(np.zeros((2, 5)), np.array([3, 12]))).ravel().tolist() != expected
+    np.testing.assert_array_equal(array(place_hash((2, 5), np.array([3, 11]))).ravel(), expected)
+    assert array(place_hash((2, 5), np.array([3, 12]))).ravel().tolist() != expected
 
 
 def test_what_stays_is_scaled_so_that_the_mean_does():
@@ -68,6 +68,12 @@ def test_the_gradient_is_that_of_the_values_that_stay():
     y, pull = differentiate(lambda x: drop(x, 0.25, seed), ops.convert_to_tensor(2 * x))
     found, = pull(ops.convert_to_tensor(upstream))
     np.testing.assert_allclose(array(found), np.where(array(y) == 0, 0, upstream / 0.75), rtol=1e-6)
+
+
+def test_a_mask_may_be_shared_along_an_axis():
+    y = array(Dropout(0.5, noise_shape=(None, 1, None), seed=2)(x, training=True))
+    assert (y == y[:, :1]).all() and 0.3 < (y == 0).mean() < 0.7
+    assert not (array(Dropout(0.5, seed=2)(x, training=True)) == y).all()
 
 
 def test_nothing_is_dropped_outside_training_or_at_rate_0_and_all_at_1():
