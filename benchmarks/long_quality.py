@@ -29,11 +29,13 @@ TOY = {"steps": 2, "warmup-steps": 1, "sequence-length": 32, "batch-size": 2}
 TOY_FIELDS = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 8, "max_sequence_length": 32}
 TOY_MORE = {"reformer-nano": {"head_dim": 4, "axial_shape": "4,8", "axial_dims": "3,5"},
             "transformer-xl-nano": {"head_dim": 4, "memory_length": 32}}
-TEXT = ("`valid.txt` of WikiText-2 as characters, its last tenth for measuring; 4 layers of width 128, 4 heads, 1,500 "
-        "steps of 4,096 characters (6 times over the text), AdamW, 0.001 falling to 0.0001, no dropout, one seed, and "
-        "one recipe that was tuned for none of them. Rows of 1,024 characters; Transformer-XL reads segments of 256 "
-        "with a memory of 768, and is the only one that sees across rows when it is measured. Memory is the most that "
-        "the process of the training held, TensorFlow itself included.")
+TEXT = ("`valid.txt` of WikiText-2 as characters, its last tenth for measuring; 4 layers of width 128, 4 heads, "
+        "1,500 steps of 4,096 characters (6 times over the text), AdamW, 0.001 falling to 0.0001, no dropout, one "
+        "seed, and one recipe that was tuned for none of them. Rows of 1,024 characters; Transformer-XL reads "
+        "segments of 256 with a memory of 768, and is the only one that sees across rows when it is measured. "
+        "Positions differ as well: a learned vector for each of 1,024 places in the first two, axial ones in the "
+        "third, distances in the last. Memory is the most that the process of the training held, TensorFlow itself "
+        "included.")
 
 
 def main():
