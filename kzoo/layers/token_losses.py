@@ -28,7 +28,7 @@ def _losses(targets, logits):
     Left to the backend, the gradient of picking the target's logit scatters into zeros of the logits' size, and that of
     smoothing is added in one more pass: half as long again as the products of a vocabulary of 10,000.
     """
-    classes = logits.shape[-1]
+    classes = ops.shape(logits)[-1]  # of places in a text, which are classes, too, unknown while tracing
     total = ops.logsumexp(logits, axis=-1)
     target = ops.take_along_axis(logits, ops.expand_dims(targets, -1), axis=-1)[..., 0]
     losses = ops.stack([total - target, target - ops.mean(logits, axis=-1)], axis=-1)
@@ -38,6 +38,7 @@ def _losses(targets, logits):
         right, spread = upstream[..., :1], upstream[..., 1:]                        # (..., 1)
         chosen = ops.equal(ops.arange(classes, dtype="int32"), ops.expand_dims(targets, -1))
         probabilities = ops.exp(logits - ops.expand_dims(total, -1))
-        return None, right * probabilities - spread / classes + ops.where(chosen, spread - right, 0.0)
+        mean = spread / ops.cast(classes, "float32")
+        return None, right * probabilities - mean + ops.where(chosen, spread - right, 0.0)
 
     return losses, gradient

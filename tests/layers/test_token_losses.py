@@ -1,4 +1,5 @@
 """Cross-entropy and what smoothing adds, against the formulas written out, with their gradient."""
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -55,3 +56,19 @@ def test_half_precision_is_computed_in_float32(drawn):
     np.testing.assert_allclose(ops.convert_to_numpy(found), ops.convert_to_numpy(token_losses(targets, logits).right),
                                atol=1e-2)
     assert str(found.dtype).endswith("float32") or found.dtype == "float32"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="elsewhere all sizes are known while tracing")
+def test_classes_may_be_counted_later(drawn):
+    """Places in a text are classes where answers are looked for."""
+    import tensorflow as tf
+
+    targets, logits, weights = drawn
+
+    def gradient(logits, targets):
+        _, pull = differentiate(lambda logits: ops.stack(token_losses(targets, logits)), logits)
+        return pull(ops.stack([*weights]))[0]
+
+    unknown = [tf.TensorSpec((None, None, None)), tf.TensorSpec((None, None), "int32")]
+    traced = tf.function(gradient, input_signature=unknown)
+    np.testing.assert_allclose(traced(logits, targets), gradient(ops.convert_to_tensor(logits), targets), atol=1e-6)
