@@ -26,7 +26,7 @@ def _losses(targets, logits):
     """Both losses side by side (..., 2), and their gradient, as `ops.custom_gradient` wants them.
 
     Left to the backend, the gradient of picking the target's logit scatters into zeros of the logits' size, and that of
-    smoothing is added in one more pass: half as long again as the products of a vocabulary of 10,000.
+    smoothing is added in one more pass.
     """
     classes = ops.shape(logits)[-1]  # of places in a text, which are classes, too, unknown while tracing
     total = ops.logsumexp(logits, axis=-1)
