@@ -1,4 +1,6 @@
 """Dropout whose mask costs little: a few integer operations a value, which XLA computes where the values are."""
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -58,7 +60,7 @@ def place_hash(shape, seed):
     seed = ops.cast(seed, "uint32")
     first = _mix(ops.bitwise_xor(_mix(seed[1] + GOLDEN), seed[0]))
     second = _mix(first + GOLDEN)
-    place = ops.reshape(ops.arange(0, _product(shape), dtype="int32"), shape)
+    place = ops.reshape(ops.arange(0, math.prod(shape), dtype="int32"), shape)
     return _mix(ops.bitwise_xor(ops.cast(place, "uint32"), first), second)
 
 
@@ -71,10 +73,3 @@ def _mix(bits, key=None):
 def _fold(bits, count):
     """High bits into low ones."""
     return ops.bitwise_xor(bits, ops.right_shift(bits, np.uint32(count)))
-
-
-def _product(sizes):
-    result = 1
-    for size in sizes:
-        result = result * size
-    return result
