@@ -84,8 +84,9 @@ class TransformerConfig(StacksConfig):
         share_embeddings: source and target have one table.
         tie_output: logits are read out with the target's table; False gives them one of their own.
         output_bias: an offset on the logits (Marian).
-        initializer_range: standard deviation of fresh weights; None means Glorot's uniform distribution for kernels,
-            and 1 / sqrt(hidden_dim) for embeddings.
+        initializer_range: standard deviation of fresh weights; None means 1 / sqrt(hidden_dim) for embeddings, and
+            Glorot's uniform distribution for kernels, with half its variance for queries, keys and values: so fairseq
+            begins, whose runs the published results of this family are.
         pad_id, eos_id, decoder_start_id: fills rows, ends them, and is what the decoder starts from.
         pattern: which pairs of tokens self-attention looks at, in encoder and decoder: "full", "blockwise" (the same in
             less memory), or with settings {"name": "block_local", "block_size": 64}, and so on; see docs/patterns.md.
@@ -262,12 +263,13 @@ def make_block(config, name, dtype, decoder=False, kind=Attention, **parts):
     if decoder:
         heads, inner = config.num_decoder_heads or heads, config.decoder_intermediate_dim or inner
     kernel = "glorot_uniform"
+    projection = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")  # of queries, keys and values
     if config.initializer_range is not None:
-        kernel = keras.initializers.RandomNormal(stddev=config.initializer_range)
+        kernel = projection = keras.initializers.RandomNormal(stddev=config.initializer_range)
 
     def attention(name, mask, kind=Attention, **parts):
         return kind(heads, config.hidden_dim // heads, mask=mask, dropout=config.attention_dropout,
-                    kernel_initializer=kernel, output_initializer=kernel, name=name, dtype=dtype, **parts)
+                    kernel_initializer=projection, output_initializer=kernel, name=name, dtype=dtype, **parts)
 
     def norm(name):
         return LayerNormalization(config.layer_norm_epsilon, name=name, dtype=dtype)

@@ -111,12 +111,17 @@ def test_the_multi30k_preset_is_the_recipes():
 def test_fresh_weights():
     keras.utils.set_random_seed(0)
     sizes = dict(vocabulary_size=300, num_layers=1, num_heads=2, hidden_dim=64, intermediate_dim=100)
-    for given, kernel, table in ((None, math.sqrt(2 / (64 + 64)), 1 / 8), (0.05, 0.05, 0.05)):
+    glorot = math.sqrt(2 / (64 + 64))
+    for given, projection, kernel, table in ((None, glorot / math.sqrt(2), glorot, 1 / 8), (0.05, 0.05, 0.05, 0.05)):
         model = TransformerBackbone(TransformerConfig(**sizes, initializer_range=given, position="learned"))
         model.build()
         spreads = {weight.path.split("/", 1)[1]: float(ops.std(weight)) for weight in model.weights}
-        for name in ("encoder_block_0/attention/query", "decoder_block_0/cross_attention/output"):
-            assert spreads[f"{name}/kernel"] == pytest.approx(kernel, rel=0.1)
+        for layer in ("encoder_block_0/attention", "decoder_block_0/cross_attention"):
+            for name in ("query", "key", "value"):
+                assert spreads[f"{layer}/{name}/kernel"] == pytest.approx(projection, rel=0.1)
+            assert spreads[f"{layer}/output/kernel"] == pytest.approx(kernel, rel=0.1)
+        assert spreads["encoder_block_0/feed_forward/up/kernel"] == pytest.approx(
+            given or math.sqrt(2 / (64 + 100)), rel=0.1)
         assert spreads["token_embedding/embeddings"] == pytest.approx(table, rel=0.1)
         assert spreads["encoder_position/embeddings"] == pytest.approx(table, rel=0.1)
 
