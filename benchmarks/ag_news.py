@@ -32,7 +32,7 @@ def main():
     table = [bench.rows.Row("validation accuracy, best epoch", [run["valid"]["accuracy"]]),
              bench.rows.Row("test macro F1", [found["macro_f1"]]),
              bench.rows.Row("test Matthews correlation", [found["matthews"]]),
-             *recipe.rows_of_run(run),
+             *recipe.rows_of_runs(run),
              bench.rows.Row("test accuracy", [found["accuracy"]], note=f"{found['texts']:,} rows")]
     status = bench.finish(args, "ag_news", TITLE, TEXT, table, bench.own_versions("keras", "scikit-learn"), started)
     print(f"{found['accuracy']:.4f}")

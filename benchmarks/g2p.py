@@ -47,7 +47,7 @@ def main():
     for split, path in zip(SPLITS[1:], files[1:], strict=True):
         found = recipe.evaluate(work / recipe.RUN, path, num_beams=5, max_new_tokens=5 if args.toy else 40)
         errors[split] = 100 - found["exact_match"]
-    table = [bench.rows.Row("word error rate, validation", [errors["dev"]], "%"), *recipe.rows_of_run(run),
+    table = [bench.rows.Row("word error rate, validation", [errors["dev"]], "%"), *recipe.rows_of_runs(run),
              bench.rows.Row("word error rate, test", [errors["test"]], "%", note=f"{found['texts']:,} words")]
     status = bench.finish(args, "g2p", TITLE, TEXT.format(language=args.language), table,
                           bench.own_versions("keras", "sacrebleu"), started)

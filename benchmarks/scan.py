@@ -48,7 +48,7 @@ def main():
                        {**options, "tokenizer": tokenizer, "seed": args.seed}, fields, args.resume)
     found = recipe.evaluate(work / recipe.RUN, test_file, max_new_tokens=5 if args.toy else 52)
     table = [bench.rows.Row("validation loss", [run["valid"]["loss"]], "nats a token"),
-             *recipe.rows_of_run(run),
+             *recipe.rows_of_runs(run),
              bench.rows.Row("exact matches", [found["exact_match"]], "%", ">= 99.5", f"{found['texts']:,} commands")]
     status = bench.finish(args, "scan", TITLE, TEXT, table, bench.own_versions("keras", "sacrebleu"), started)
     print(f"{found['exact_match']:.2f}")

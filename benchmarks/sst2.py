@@ -37,7 +37,7 @@ def main():
                for seed, each in zip(args.seeds, found, strict=True)),
              bench.rows.Row("validation accuracy, best epoch", [run["valid"]["accuracy"] for run in runs]),
              bench.rows.Row("test macro F1", [each["macro_f1"] for each in found]),
-             *recipe.rows_of_run(runs[0]),
+             *recipe.rows_of_runs(runs[0]),
              bench.rows.Row("test accuracy, mean", [statistics.mean(each["accuracy"] for each in found)],
                             note=f"{found[0]['texts']:,} sentences")]
     status = bench.finish(args, "sst2", TITLE, TEXT, table, bench.own_versions("keras", "scikit-learn"), started)

@@ -122,9 +122,19 @@ def test_multi30k(toy, tmp_path):
     for split in ("train", "valid", "test.2016"):
         for language in ("en", "de"):
             packed(tmp_path / f"{split}.{language}.gz", "".join(f"{sentence()}@@ s .\n" for _ in range(20)))
-    result, bleu = toy("multi30k", tmp_path)
+    result, bleu = toy("multi30k", tmp_path, "--seeds", "1", "4")
     assert 0 <= bleu <= 100
     assert result["rows"][0]["name"].startswith("validation loss after 2 updates")
+    seeds, mean = (row["values"] for row in result["rows"][-2:])
+    assert len(seeds) == 2 and mean == [pytest.approx(sum(seeds) / 2)]
+
+
+def test_multi30ks_curve_has_only_those_that_are_still_training(modules):
+    long, short = ([{"step": step, "valid_loss": 1 / step + shift} for step in range(1, count + 1)]
+                   for count, shift in ((20, 0), (5, 1)))
+    rows = modules.multi30k.curve([long, short])
+    assert [row.name.split()[3] for row in rows] == [str(step) for step in range(2, 21, 2)]
+    assert [len(row.values) for row in rows] == [2, 2] + [1] * 8 and rows[0].values == (1 / 2, 3 / 2)
 
 
 def test_beam_translation(modules, monkeypatch, tmp_path, capsys):
