@@ -7,6 +7,7 @@ For your own texts, load any run or Hugging Face folder of an encoder with task=
 texts as a list.
 """
 import pathlib
+import sys
 
 import numpy as np
 
@@ -15,6 +16,9 @@ import kzoo
 OUT = pathlib.Path("out/classification")
 QUERIES = ("wait for several tasks at once", "read the parts of an e-mail", "write log records into a file")
 SHOWN = 3  # texts a query
+
+if not (OUT / "run").is_dir():
+    sys.exit(f"{OUT / 'run'} is missing. Run examples/text_classification.py here first: it leaves the model.")
 
 # The head that told packages apart stays behind; the features are the mean of the backbone's states, of length 1.
 model = kzoo.load(OUT / "run", task="feature-extraction", pooling="mean", normalize=True)

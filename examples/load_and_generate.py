@@ -4,12 +4,17 @@
     python examples/load_and_generate.py
 """
 import pathlib
+import sys
 
 import kzoo
 
 OUT = pathlib.Path("out")
 PROMPT = "    def "
 NEW_TOKENS = 80
+
+for name in ("writer", "writer-bundle"):
+    if not (OUT / name).is_dir():
+        sys.exit(f"{OUT / name} is missing. Run examples/train_and_export.py here first: it makes the files.")
 
 model = kzoo.load(OUT / "writer")
 

@@ -58,6 +58,14 @@ def test_an_example_runs_and_measures(name, tmp_path, monkeypatch, capsys, run_h
         assert not any("FAILED" in row for row in rows)
 
 
+@pytest.mark.parametrize("first, then", AFTER.items())
+def test_an_example_names_the_one_that_comes_before_it(first, then, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f"is missing. Run examples/{first} here first"):
+        runpy.run_path(str(CHECKOUT / "examples" / then), run_name="__main__")
+    assert not list(tmp_path.iterdir())
+
+
 def test_examples_use_public_names_only():
     for name in EXAMPLES:
         text = (CHECKOUT / "examples" / name).read_text(encoding="utf-8")
