@@ -74,12 +74,9 @@ def work(name, args):
 
 def rows_of_runs(*results):
     """Rows on the training itself, from what training.json says of one run or several."""
-    def row(name, values, unit=""):
-        return bench.rows.Row(name, list(values), unit)
-
-    return [row("optimizer steps", (each["steps"] for each in results)),
-            row("parameters", [results[0]["parameters"] / 1e6], "M"),
-            row("seconds of training, validations included", (each["seconds"] for each in results), "s")]
+    return [bench.rows.Row("optimizer steps", [each["steps"] for each in results]),
+            bench.rows.Row("parameters", [results[0]["parameters"] / 1e6], "M"),
+            bench.rows.Row("seconds of training, validations included", [each["seconds"] for each in results], "s")]
 
 
 def _record(out):
