@@ -120,7 +120,7 @@ def collect_weights(model, table):
     variables = variables_by_path(model)
     result, used = {}, table.unstored_variables()
     for entry in table.entries():
-        if entry.tied:
+        if not entry.written:
             continue
         used.update(entry.variables)
         kernels = [_kernel_of(path, variables) for path in entry.variables]

@@ -17,7 +17,8 @@ class Entry:
         variables: paths of ours, more than one for tensors that lie side by side in it.
         transpose: True where the file keeps [out, in] and we [in, out].
         optional: a variable that the model may lack (an offset it was built without) is stored as zeros.
-        tied: the tensor repeats a variable that another entry owns; it may be absent and is not written.
+        tied: the tensor repeats a variable that another entry owns; it may be absent.
+        written: False for what is tied and left out of the files that are written.
         extra_axes: how many axes of length 1 the file's tensor has in front.
     """
     stored: str
@@ -25,6 +26,7 @@ class Entry:
     transpose: bool = False
     optional: bool = False
     tied: bool = False
+    written: bool = True
     extra_axes: int = 0
 
     def from_stored(self, array):
@@ -108,12 +110,13 @@ class SplitLinear(Split):
 
 @dataclasses.dataclass(frozen=True)
 class Tied:
-    """A second name for a variable. In a file it must be absent or equal; it is not written."""
+    """A second name for a variable. In a file it must be absent or equal; it is written only where readers need it."""
     stored: str
     variable: str
+    written: bool = False
 
     def entries(self):
-        return [Entry(self.stored, (self.variable,), tied=True)]
+        return [Entry(self.stored, (self.variable,), tied=True, written=self.written)]
 
 
 @dataclasses.dataclass(frozen=True)

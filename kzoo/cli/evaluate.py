@@ -30,7 +30,9 @@ SETTINGS = {
     "truncate": ({"action": "store_true"}, "cut texts that are longer than the model instead of refusing them"),
     "bpe-marks": ({"action": "store_true"}, "join pieces of words that are marked with @@ before scoring"),
     "num-beams": ({"type": whole_number(1), "metavar": "N"}, "beams of a beam search"),
+    "no-repeat-ngram-size": ({"type": whole_number(0), "metavar": "N"}, "say no run of N tokens twice in an answer"),
     "length-penalty": ({"type": number(), "metavar": "X"}, "above 0: beams prefer longer answers"),
+    "early-stopping": ({"action": "store_true"}, "end beams once as many answers are finished as there are beams"),
     "max-new-tokens": ({"type": whole_number(1), "metavar": "N"}, "longest answer that is generated"),
 }
 

@@ -17,7 +17,10 @@ GENERATION = {
                                                          "how many tokens to show"),
     "top-p": ({"type": number(), "metavar": "X"}, "draw among the fewest tokens with this much probability"),
     "repetition-penalty": ({"type": number(), "metavar": "X"}, "above 1: less likely to say a token again"),
+    "no-repeat-ngram-size": ({"type": whole_number(0), "metavar": "N"}, "say no run of N tokens twice, those of a "
+                                                                        "continued text included; 0: no limit"),
     "length-penalty": ({"type": number(), "metavar": "X"}, "above 0: beams prefer longer answers"),
+    "early-stopping": ({"action": "store_true"}, "end beams once as many answers are finished as there are beams"),
     "seed": ({"type": whole_number(0), "metavar": "N"}, "seed of the draws"),
 }
 GENERATING = ("text-generation", "translation", "summarization")

@@ -325,13 +325,10 @@ MARIAN_LAYERS = (
     Ignore("encoder.embed_positions.weight"),  # sinusoids, which `_read_marian` checks
     Ignore("decoder.embed_positions.weight"),
 )
-MARIAN_EMBEDDINGS = {  # by share_embeddings
-    True: (Tensor("shared.weight", "token_embedding/embeddings"),
-           Tied("encoder.embed_tokens.weight", "token_embedding/embeddings"),
-           Tied("decoder.embed_tokens.weight", "token_embedding/embeddings")),
-    False: (Tensor("encoder.embed_tokens.weight", "source_embedding/embeddings"),
-            Tensor("decoder.embed_tokens.weight", "target_embedding/embeddings")),
-}
+MARIAN_EMBEDDINGS = (  # Hugging Face's names and ours, of two tables
+    ("encoder.embed_tokens.weight", "source_embedding/embeddings"),
+    ("decoder.embed_tokens.weight", "target_embedding/embeddings"),
+)
 
 MARIAN_FIELDS = (
     # ours, Hugging Face's
@@ -363,7 +360,12 @@ MARIAN_REFUSED = ("normalize_before", "normalize_embedding", "add_final_layer_no
 
 
 def _marian_rows(config):
-    return MARIAN_EMBEDDINGS[config.share_embeddings] + MARIAN_LAYERS
+    if not config.share_embeddings:
+        return (*(Tensor(stored, variable) for stored, variable in MARIAN_EMBEDDINGS), *MARIAN_LAYERS)
+    shared = "token_embedding/embeddings"
+    # transformers 5 ties no tables at all where the logits have one of their own: it must find each in the file.
+    return (Tensor("shared.weight", shared),
+            *(Tied(stored, shared, written=not config.tie_output) for stored, _ in MARIAN_EMBEDDINGS), *MARIAN_LAYERS)
 
 
 def _marian_head(config):

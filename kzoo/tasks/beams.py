@@ -1,4 +1,4 @@
-"""Beam search, token for token that of Hugging Face `generate(num_beams=k, early_stopping=False)`. Numpy only."""
+"""Beam search, token for token that of Hugging Face `generate(num_beams=k)`. Numpy only."""
 import functools
 
 import numpy as np
@@ -56,6 +56,7 @@ class _RowSearch:
     def __init__(self, row, prompt, limit, options, eos, stops):
         self.row, self.prompt, self.limit, self.eos, self.stops = row, prompt, limit, eos, stops
         self.beams, self.length_penalty = options.num_beams, options.length_penalty
+        self.early_stopping = options.early_stopping
         self.ids = np.zeros((self.beams, 0), "int32")  # (beams, new tokens so far)
         self.scores = np.full(self.beams, _NEVER)
         self.scores[0] = 0.0  # all beams begin equal, so only the first counts
@@ -85,9 +86,10 @@ class _RowSearch:
         values = values + ended * _NEVER
         running = np.argsort(-values, kind="stable")[:self.beams]
         self.ids, self.scores = ids[running], values[running]
-        # early_stopping=False: done when the likeliest running beam, ended now, would beat none of the finished.
         full = len(self.finished) == self.beams
-        self.done = bool(ended.all() or (full and self.scores[0] / scale <= self.finished[-1][0]))
+        # Without early stopping: done when the likeliest running beam, ended now, would beat none of the finished.
+        hopeless = full and (self.early_stopping or self.scores[0] / scale <= self.finished[-1][0])
+        self.done = bool(ended.all() or hopeless)
         return parents[running], tokens[running]
 
     def _ended(self, ids):

@@ -22,7 +22,12 @@ class GenerationOptions(Config):
         top_p: draw among the fewest tokens whose probabilities reach this, 0 < top_p <= 1.
         repetition_penalty: logits of tokens in the prompt or the text so far are divided by it if positive and
             multiplied by it if negative; 1 = none (Keskar et al. 2019, section 4.1, arXiv 1909.05858).
+        no_repeat_ngram_size: no run of this many tokens occurs twice in a prompt and its continuation together; 0 = any
+            may (Paulus et al. 2018, section 2.5, arXiv 1705.04304, with 3). Of a translation or a summary, the answer
+            alone counts. It is not a ban on what the options force.
         length_penalty: a finished beam's log probability is divided by its number of new tokens to this power.
+        early_stopping: end a beam search as soon as `num_beams` hypotheses are finished; otherwise when no running one
+            could beat the worst of them, were it to end now.
         seed: row i of a batch draws from a stream made of (seed, i); None = a different draw at every call.
         stop: texts that end a continuation. The returned text ends before the stop text; returned ids hold the token
             that completed it.
@@ -41,7 +46,9 @@ class GenerationOptions(Config):
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
     length_penalty: float = 1.0
+    early_stopping: bool = False
     seed: int | None = None
     stop: tuple[str, ...] = ()
     eos_token_id: int | tuple[int, ...] | None = None
@@ -70,6 +77,7 @@ class GenerationOptions(Config):
         self.require(self.top_k >= 0, "top_k", "must be at least 0; 0 means all tokens")
         self.require(0 < self.top_p <= 1, "top_p", "must be above 0 and at most 1")
         self.require(self.repetition_penalty > 0, "repetition_penalty", "must be above 0")
+        self.require(self.no_repeat_ngram_size >= 0, "no_repeat_ngram_size", "must be at least 0; 0 means no limit")
         self.require(-10 <= self.length_penalty <= 10, "length_penalty", "must be between -10 and 10")
         self.require(self.seed is None or self.seed >= 0, "seed", "must be at least 0, or None")
         self.require(all(self.stop), "stop", "must hold texts of at least one character")
@@ -93,7 +101,8 @@ class GenerationOptions(Config):
 
     def _warn_without_effect(self):
         idle = [] if self.do_sample else [(name, "do_sample=True") for name in ("temperature", "top_k", "top_p")]
-        idle += [("length_penalty", "num_beams above 1")] if self.num_beams == 1 else []
+        idle += [] if self.num_beams > 1 else [(name, "num_beams above 1") for name in ("length_penalty",
+                                                                                        "early_stopping")]
         for name, wanted in idle:
             if getattr(self, name) != getattr(type(self), name):  # the class attribute is the default
                 warnings.warn(f"`{name}` has no effect without {wanted}.", stacklevel=6)

@@ -1,6 +1,7 @@
 """From logits to the next token: penalties, temperature, top-k, top-p, and the draw. Numpy only.
 
-The order is that of Hugging Face: repetition penalty, bans and minimum length, forced end, temperature, top-k, top-p.
+The order is that of Hugging Face: repetition penalty, repeated n-grams, bans and minimum length, forced end,
+temperature, top-k, top-p.
 The vocabulary is never sorted: a partition finds the k-th largest, and only tokens that can be in the nucleus are
 ordered.
 """
@@ -52,10 +53,15 @@ def restrict(scores, histories, length, limit, options, eos):
     Returns: float32 (B, V); `scores` itself where nothing changes.
     """
     banned, forced = _banned(length, options, eos), _forced(length, limit, options)
-    if not banned and forced is None and options.repetition_penalty == 1.0:
+    looks_back = _looks_back(options)
+    if not banned and forced is None and not looks_back:
         return scores
-    seen = histories() if options.repetition_penalty != 1.0 else ()
-    return adjust(scores, seen, options.repetition_penalty, banned, forced)
+    return adjust(scores, histories() if looks_back else (), options.repetition_penalty, banned, forced,
+                  options.no_repeat_ngram_size)
+
+
+def _looks_back(options):
+    return options.repetition_penalty != 1.0 or options.no_repeat_ngram_size > 0
 
 
 def _banned(length, options, eos):
@@ -66,13 +72,13 @@ def _forced(length, limit, options):
     return options.forced_eos_token_id if length + 1 == limit else None
 
 
-def adjust(scores, histories, repetition_penalty=1.0, banned=(), forced=None):
-    """A copy of `scores` with the repetition penalty applied and `banned` ids impossible.
+def adjust(scores, histories, repetition_penalty=1.0, banned=(), forced=None, no_repeat_ngram_size=0):
+    """A copy of `scores` with the repetition penalty applied, and repetitions and `banned` ids impossible.
 
     Args:
         scores: float32 (B, V), logits or log probabilities.
         histories: B arrays of the token ids that a row holds so far, prompt included and padding excluded.
-        repetition_penalty: see `GenerationOptions`.
+        repetition_penalty, no_repeat_ngram_size: see `GenerationOptions`.
         banned: ids, for example the end of sequence before the minimum length.
         forced: the id that is certain, or None.
 
@@ -83,11 +89,23 @@ def adjust(scores, histories, repetition_penalty=1.0, banned=(), forced=None):
         for row, history in zip(scores, histories, strict=True):
             seen = row[history]
             row[history] = np.where(seen < 0, seen * repetition_penalty, seen / repetition_penalty)
+    if no_repeat_ngram_size:
+        for row, history in zip(scores, histories, strict=True):
+            row[_repeating(history, no_repeat_ngram_size)] = -np.inf
     scores[:, list(banned)] = -np.inf
     if forced is not None:
         scores[:] = -np.inf
         scores[:, forced] = 0.0
     return scores
+
+
+def _repeating(history, size):
+    """The ids with which the end of `history` would be an n-gram of `size` tokens that it holds already."""
+    if len(history) < size:
+        return np.zeros(0, "int64")
+    ngrams = np.lib.stride_tricks.sliding_window_view(history, size)  # (N - size + 1, size)
+    begun = (ngrams[:, :-1] == history[len(history) - size + 1:]).all(axis=1)
+    return ngrams[begun, -1]
 
 
 def top_indices(values, count):
@@ -157,7 +175,7 @@ def next_tokens(logits, histories, length, limit, options, eos, generators):
 
     Returns: int32 (B,).
     """
-    if not options.do_sample and options.repetition_penalty == 1.0 and _forced(length, limit, options) is None:
+    if not options.do_sample and not _looks_back(options) and _forced(length, limit, options) is None:
         # What is banned matters only where it is the likeliest: a copy of all logits takes longer than to look.
         tokens = logits.argmax(axis=1).astype("int32")
         if not set(_banned(length, options, eos)).intersection(tokens.tolist()):

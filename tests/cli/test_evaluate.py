@@ -58,10 +58,12 @@ def test_a_loss_that_is_no_number_misses_every_threshold(replace, text_file, tmp
 
 def test_the_options_of_other_tasks_are_passed_on(evaluate, text_file):
     status, calls = evaluate("--columns", "text=2,label=1", "--truncate", "--bpe-marks", "--num-beams", "4",
-                             "--length-penalty", "0.6", "--max-new-tokens", "99", "--skip-bad-rows")
+                             "--length-penalty", "0.6", "--max-new-tokens", "99", "--skip-bad-rows",
+                             "--no-repeat-ngram-size", "3", "--early-stopping")
     assert status == 0 and calls[0][1] == {
         "data": [text_file], "columns": "text=2,label=1", "truncate": True, "bpe_marks": True, "num_beams": 4,
-        "length_penalty": 0.6, "max_new_tokens": 99, "skip_bad_rows": True}
+        "length_penalty": 0.6, "max_new_tokens": 99, "skip_bad_rows": True, "no_repeat_ngram_size": 3,
+        "early_stopping": True}
 
 
 def test_every_option_belongs_to_a_task():

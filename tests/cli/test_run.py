@@ -41,10 +41,12 @@ def test_answers_as_json(model, tmp_path, capsys):
 
 def test_options_are_passed_by_their_name(model, tmp_path):
     words = ["--max-new-tokens=7", "--min-new-tokens=2", "--do-sample", "--temperature=0.5", "--top-k=3",
-             "--top-p=0.9", "--repetition-penalty=1.5", "--seed=11", "--stop", "a", "--stop", "b"]
+             "--top-p=0.9", "--repetition-penalty=1.5", "--no-repeat-ngram-size=3", "--early-stopping",
+             "--seed=11", "--stop", "a", "--stop", "b"]
     assert main(["run", str(tmp_path), "x", *words]) == 0
     assert model.options == {"max_new_tokens": 7, "min_new_tokens": 2, "do_sample": True, "temperature": 0.5,
-                             "top_k": 3, "top_p": 0.9, "repetition_penalty": 1.5, "seed": 11, "stop": ("a", "b")}
+                             "top_k": 3, "top_p": 0.9, "repetition_penalty": 1.5, "no_repeat_ngram_size": 3,
+                             "early_stopping": True, "seed": 11, "stop": ("a", "b")}
 
 
 def test_every_generation_option_can_be_typed():

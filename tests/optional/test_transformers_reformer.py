@@ -50,6 +50,8 @@ def test_transformers_opens_what_we_save(visited, report, task):
     result, real = model(inputs), inputs["padding_mask"] if task != "text-classification" else slice(None)
     for name, ours in (result if isinstance(result, dict) else {"logits": result}).items():
         theirs = expected[name][real]
+        if task in ("text-generation", "fill-mask") and int(found["transformers"].split(".")[0]) >= 5:
+            theirs = theirs + ops.convert_to_numpy(model.get_layer("output_layer").bias)  # it loads it, and adds it not
         error = np.abs(ops.convert_to_numpy(ours)[real] - theirs).max() / np.sqrt(np.mean(theirs ** 2))
         print(f"\ntransformers {found['transformers']}, {found['kind']}: off by {error:.1e} of the output's scale")
         # It weighs the rounds of tokens that see but themselves with float32's rounding of -1e5.

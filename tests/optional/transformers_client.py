@@ -2,7 +2,8 @@
 
     python transformers_client.py CLASS FOLDER...    # each with inputs.npz; adds outputs.npz, report.json and again/
 
-CLASS is one of transformers' Auto classes.
+CLASS is one of transformers' Auto classes. The folder of a translator holds searches.json, too: name -> options with
+which it generates.
 """
 import json
 import logging
@@ -39,6 +40,10 @@ def visit(name, folder):
     with torch.no_grad():
         visitors = {"AutoModelForCausalLM": generating, "AutoModelForSeq2SeqLM": translating}
         outputs = (hashing if hasattr(model.config, "num_hashes") else visitors.get(name, encoding))(model, inputs)
+        searches = folder / "searches.json"
+        for search, options in json.loads(searches.read_text()).items() if searches.is_file() else ():
+            outputs[search] = model.generate(inputs["encoder_token_ids"], attention_mask=inputs["encoder_padding_mask"],
+                                             do_sample=False, **options)[:, 1:]
     np.savez(folder / "outputs.npz", **{name: each.numpy() for name, each in outputs.items()})
     report = {name: sorted(map(str, info[name])) for name in KEYS}
     report.update(transformers=transformers.__version__, torch=torch.__version__, kind=type(model).__name__,
@@ -58,12 +63,8 @@ def generating(model, inputs):
 
 def translating(model, inputs):
     source, mask, target = (inputs[name] for name in ("encoder_token_ids", "encoder_padding_mask", "decoder_token_ids"))
-    results = {"plain": model(input_ids=source, decoder_input_ids=target).logits,
-               "padded": model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits}
-    for name, beams in (("greedy", 1), ("beams", 4)):
-        results[name] = model.generate(source, attention_mask=mask, max_new_tokens=9, do_sample=False,
-                                       num_beams=beams)[:, 1:]
-    return results
+    return {"plain": model(input_ids=source, decoder_input_ids=target).logits,
+            "padded": model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits}
 
 
 def encoding(model, inputs):

@@ -27,11 +27,35 @@ def test_ids_equal_those_of_hugging_face(case):
 
 
 @pytest.mark.parametrize("wrong", [{"length_penalty": 0.5}, {"length_penalty": 2.0},
-                                   {"min_new_tokens": 6}, {"repetition_penalty": 1.2}, {"eos_token_id": ()}], ids=str)
+                                   {"min_new_tokens": 6}, {"repetition_penalty": 1.2}, {"eos_token_id": ()},
+                                   {"no_repeat_ngram_size": 2}], ids=str)
 def test_the_comparison_sees_a_wrong_option(wrong):
     case = next(case for case in BEAMS if case["options"] == {"num_beams": 4, "length_penalty": 1.0})
     decoder = NumpyGPT2(FIXTURE / "tiny_gpt2")
     assert generate(decoder, None, EXPECTED["prompts"], **{**options_of(case), **wrong}) != case["ids"]
+
+
+def test_the_comparison_sees_a_search_that_stops_by_the_other_rule():
+    decoder = NumpyGPT2(FIXTURE / "tiny_gpt2")
+    early = [case for case in BEAMS if "early_stopping" in case["options"]]
+    assert any(generate(decoder, None, EXPECTED["prompts"], **{**options_of(case), "early_stopping": False})
+               != case["ids"] for case in early)
+
+
+def test_early_stopping_saves_steps_and_finds_nothing_better():
+    def search(seed, early_stopping):
+        decoder = TableDecoder(seed=seed)
+        ids = generate(decoder, None, [7], num_beams=3, max_new_tokens=13, eos_token_id=(3, 8, 9, 20, 21),
+                       early_stopping=early_stopping)
+        new = [float(log_softmax(decoder.next_logits(ids[:i]))[ids[i]]) for i in range(1, len(ids))]
+        return len(decoder.batches), sum(new) / len(new)
+
+    saved = []
+    for seed in range(9):
+        (steps, score), (early_steps, early_score) = search(seed, False), search(seed, True)
+        assert early_steps <= steps and early_score <= score + 1e-6
+        saved.append(steps - early_steps)
+    assert max(saved) > 0
 
 
 def test_the_comparison_sees_a_cache_that_does_not_follow_its_beam():
@@ -91,8 +115,8 @@ def test_among_finished_sequences_the_length_penalty_decides():
     assert len(found) > 1
 
 
-@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.5}, {"min_new_tokens": 5}, {"length_penalty": 0.3}],
-                         ids=str)
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.5}, {"min_new_tokens": 5}, {"length_penalty": 0.3},
+                                     {"early_stopping": True}, {"no_repeat_ngram_size": 2}], ids=str)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_prompt_alone_equals_the_prompt_in_a_batch(seed, options):
     decoder = TableDecoder(seed=seed)

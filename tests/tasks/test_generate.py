@@ -74,7 +74,8 @@ def test_the_comparison_sees_positions_that_count_padding():
     assert generate(decoder, None, EXPECTED["prompts"], **options_of(GREEDY[0])) != GREEDY[0]["ids"]
 
 
-@pytest.mark.parametrize("wrong", [{"repetition_penalty": 1.05}, {"min_new_tokens": 3}, {"eos_token_id": 7}], ids=str)
+@pytest.mark.parametrize("wrong", [{"repetition_penalty": 1.05}, {"min_new_tokens": 3}, {"eos_token_id": 7},
+                                   {"no_repeat_ngram_size": 2}], ids=str)
 def test_the_comparison_sees_a_wrong_option(wrong):
     decoder = NumpyGPT2(FIXTURE / "tiny_gpt2")
     assert generate(decoder, None, EXPECTED["prompts"], **{**options_of(GREEDY[0]), **wrong}) != GREEDY[0]["ids"]

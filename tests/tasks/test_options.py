@@ -22,6 +22,9 @@ from kzoo.tasks.options import GenerationOptions
     ("top_p", 0.0, ValueError, "above 0 and at most 1"),
     ("top_p", 1.0001, ValueError, "above 0 and at most 1"),
     ("repetition_penalty", 0, ValueError, "must be above 0"),
+    ("no_repeat_ngram_size", -1, ValueError, "at least 0; 0 means no limit"),
+    ("no_repeat_ngram_size", 2.5, TypeError, "must be int"),
+    ("early_stopping", "never", TypeError, "must be bool"),
     ("length_penalty", 11.0, ValueError, "between -10 and 10"),
     ("seed", -3, ValueError, "at least 0"),
     ("stop", ("a", ""), ValueError, "at least one character"),
@@ -52,11 +55,12 @@ def test_suggests_the_closest_name():
     ({"top_k": 5}, "`top_k` has no effect"),
     ({"top_p": 0.5}, "`top_p` has no effect"),
     ({"length_penalty": 2.0}, "`length_penalty` has no effect without num_beams above 1"),
+    ({"early_stopping": True}, "`early_stopping` has no effect without num_beams above 1"),
 ])
 def test_warns_of_options_without_effect(options, words):
     with pytest.warns(UserWarning, match=words):
         GenerationOptions(**options)
-    switch = {"num_beams": 2} if "length_penalty" in options else {"do_sample": True}
+    switch = {"num_beams": 2} if "num_beams" in words else {"do_sample": True}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         GenerationOptions(**options, **switch)

@@ -43,6 +43,20 @@ def test_repetition_penalty_and_ban_agree_with_the_formula_written_out():
     np.testing.assert_array_equal(scores, kept)  # the decoder's array is not ours to change
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 9])
+def test_no_ngram_occurs_twice(size):
+    scores = normal(3, 4)
+    histories = [np.array([0, 1, 2, 0, 1, 3, 0, 1]), np.array([2]), np.array([3, 3, 3, 3], "int32")]
+    found = sampling.adjust(scores, histories, no_repeat_ngram_size=size)
+    for row, history in enumerate(histories):
+        for token_id in range(4):
+            ids = [*history.tolist(), token_id]
+            ngrams = [tuple(ids[i:i + size]) for i in range(len(ids) - size + 1)]
+            repeats = ngrams[-1:] != [] and ngrams[-1] in ngrams[:-1]
+            assert found[row, token_id] == (-np.inf if repeats else scores[row, token_id])
+    assert np.isneginf(found).any() == (size <= 4) and np.isfinite(scores).all()
+
+
 def test_a_forced_token_is_certain():
     scores = normal(2, 13)
     forced = sampling.adjust(scores, (), banned=(4,), forced=4)  # before all bans
@@ -53,7 +67,8 @@ def test_a_forced_token_is_certain():
     ({}, 3, set()), ({"suppress_tokens": (4, 7)}, 3, {4, 7}), ({"min_new_tokens": 4}, 3, {2}),
     ({"min_new_tokens": 3}, 3, set()), ({"forced_eos_token_id": 2}, 8, set()),
     ({"forced_eos_token_id": 2}, 9, set(range(13))), ({"min_new_tokens": 4, "suppress_tokens": (7,)}, 0, {2, 7}),
-    ({"repetition_penalty": 1.7}, 0, {5})], ids=str)
+    ({"repetition_penalty": 1.7}, 0, {5}), ({"no_repeat_ngram_size": 1}, 0, {5}),
+    ({"no_repeat_ngram_size": 1, "forced_eos_token_id": 5}, 9, set(range(13)))], ids=str)
 def test_options_restrict_a_step(options, length, changed):
     scores, asked = normal(2, 13), []
 
@@ -63,7 +78,8 @@ def test_options_restrict_a_step(options, length, changed):
 
     found = sampling.restrict(scores, histories, length, 10, GenerationOptions(**options), eos=(2,))
     assert set(np.flatnonzero((found != scores).any(axis=0))) == changed
-    assert (found is scores) == (not changed) and bool(asked) == ("repetition_penalty" in options)
+    looks_back = not {"repetition_penalty", "no_repeat_ngram_size"}.isdisjoint(options)
+    assert (found is scores) == (not changed) and asked == [length] * looks_back
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 700, 701, 705])
@@ -193,7 +209,7 @@ def test_logits_that_are_not_finite_are_an_error(bad, options):
 
 @pytest.mark.parametrize("options", [
     {}, {"suppress_tokens": (4,)}, {"suppress_tokens": (4, 7), "min_new_tokens": 6}, {"repetition_penalty": 3.0},
-    {"forced_eos_token_id": 2}, {"do_sample": True, "suppress_tokens": (4,)}], ids=str)
+    {"no_repeat_ngram_size": 1}, {"forced_eos_token_id": 2}, {"do_sample": True, "suppress_tokens": (4,)}], ids=str)
 def test_the_short_way_gives_the_tokens_of_the_long_one(options):
     def streams():
         return [np.random.default_rng(row) for row in range(3)]
