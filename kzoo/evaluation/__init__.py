@@ -40,7 +40,7 @@ def evaluate(model, data, *, runtime=None, variant=None, **options):
             matthews (0 to 1), texts.
         token-classification: precision, recall, f1, accuracy (0 to 1), words.
         question-answering: exact_match, f1 (0 to 100), questions, unanswered.
-        translation: bleu, chrf, tokenized_bleu, exact_match (0 to 100), texts.
+        translation: bleu, chrf, tokenized_bleu, exact_match (0 to 100), brevity_penalty (0 to 1), texts.
         summarization: rouge1, rouge2, rougeL (0 to 1), texts.
     Raises: ValueError or OSError for data that cannot be used, a model without a tokenizer, an option that the task
         does not have; ImportError that names the extra where a library is missing.

@@ -81,7 +81,8 @@ def translation_scores(expected, predicted, bpe_marks=False):
 
     Returns: dict of `bleu` (sacrebleu's own tokenisation, 13a: comparable between papers that use it), `chrf`,
         `tokenized_bleu` (words are what blanks separate, as published for data that is tokenised already) and
-        `exact_match`, all from 0 to 100, and `texts`.
+        `exact_match`, all from 0 to 100, `brevity_penalty` (what `tokenized_bleu` was multiplied by, 1 = not too
+        short; Papineni et al. 2002, section 2.2.2), and `texts`.
     """
     sacrebleu = library("sacrebleu")
     expected = [[each] if isinstance(each, str) else list(each) for each in expected]
@@ -91,9 +92,10 @@ def translation_scores(expected, predicted, bpe_marks=False):
     references = [list(texts) for texts in itertools.zip_longest(*expected)]  # None: this text has fewer
     right = sum(text in texts for text, texts in zip(predicted, expected, strict=True))
     # force: a text that looks tokenised is not worth a warning, as we give the figure for it as well.
+    tokenized = sacrebleu.corpus_bleu(predicted, references, tokenize="none", force=True)
     return {"bleu": sacrebleu.corpus_bleu(predicted, references, force=True).score,
             "chrf": sacrebleu.corpus_chrf(predicted, references).score,
-            "tokenized_bleu": sacrebleu.corpus_bleu(predicted, references, tokenize="none", force=True).score,
+            "tokenized_bleu": tokenized.score, "brevity_penalty": tokenized.bp,
             "exact_match": 100 * right / len(predicted), "texts": len(predicted)}
 
 

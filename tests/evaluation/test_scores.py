@@ -74,6 +74,8 @@ def test_tokenised_bleu_agrees_with_the_formula_written_out():
     predicted = ["ein mann steht auf einer straße .", "zwei hunde laufen eine wiese"]
     scores = translation_scores(expected, predicted)
     assert scores["tokenized_bleu"] == pytest.approx(bleu_written_out(expected, predicted, str.split))
+    assert scores["brevity_penalty"] == pytest.approx(math.exp(1 - 14 / 12))  # words
+    assert translation_scores(predicted, expected)["brevity_penalty"] == 1  # long is no fault
     assert scores["texts"] == 2 and scores["exact_match"] == 0 and 0 < scores["chrf"] < 100
     assert translation_scores(expected, expected)["exact_match"] == 100
     assert translation_scores(expected, expected)["bleu"] == pytest.approx(100)
