@@ -3,7 +3,7 @@ import functools
 
 import numpy as np
 
-from kzoo.tasks.sampling import log_softmax, restrict, top_indices
+from kzoo.tasks.sampling import log_softmax, refuse_dead_end, restrict, top_indices
 
 _NEVER = np.float32(-1e9)  # the score of beams that do not exist yet, or have ended
 
@@ -55,8 +55,7 @@ class _RowSearch:
 
     def __init__(self, row, prompt, limit, options, eos, stops):
         self.row, self.prompt, self.limit, self.eos, self.stops = row, prompt, limit, eos, stops
-        self.beams, self.length_penalty = options.num_beams, options.length_penalty
-        self.early_stopping = options.early_stopping
+        self.options, self.beams = options, options.num_beams
         self.ids = np.zeros((self.beams, 0), "int32")  # (beams, new tokens so far)
         self.scores = np.full(self.beams, _NEVER)
         self.scores[0] = 0.0  # all beams begin equal, so only the first counts
@@ -72,6 +71,7 @@ class _RowSearch:
     def step(self, log_probabilities):
         """Extend by one token: (beams, V) -> the beams to continue from, and the token that each adds."""
         totals = (log_probabilities + self.scores[:, None]).ravel()
+        refuse_dead_end(totals, self.options)
         # One beam can end in each of the eos tokens, and as many as `beams` must be left to continue.
         wanted = max(2, 1 + len(self.eos)) * self.beams
         chosen = top_indices(totals, min(wanted, len(totals)))
@@ -79,7 +79,7 @@ class _RowSearch:
         values = totals[chosen]
         ids = np.concatenate([self.ids[parents], tokens[:, None].astype("int32")], axis=1)  # (wanted, length)
         ended = self._ended(ids)
-        scale = float(ids.shape[1]) ** self.length_penalty
+        scale = float(ids.shape[1]) ** self.options.length_penalty
         # Only the likeliest `beams` may finish; the others are spares for going on.
         self.finished += [(values[i] / scale, ids[i]) for i in np.flatnonzero(ended[:self.beams])]
         self.finished = sorted(self.finished, key=lambda item: -item[0])[:self.beams]
@@ -88,7 +88,7 @@ class _RowSearch:
         self.ids, self.scores = ids[running], values[running]
         full = len(self.finished) == self.beams
         # Without early stopping: done when the likeliest running beam, ended now, would beat none of the finished.
-        hopeless = full and (self.early_stopping or self.scores[0] / scale <= self.finished[-1][0])
+        hopeless = full and (self.options.early_stopping or self.scores[0] / scale <= self.finished[-1][0])
         self.done = bool(ended.all() or hopeless)
         return parents[running], tokens[running]
 

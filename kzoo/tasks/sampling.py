@@ -108,6 +108,13 @@ def _repeating(history, size):
     return ngrams[begun, -1]
 
 
+def refuse_dead_end(scores, options):
+    """Refuse `scores` (..., V) of which the ban on repetitions leaves nothing."""
+    if options.no_repeat_ngram_size and np.isneginf(scores.max(axis=-1)).any():
+        raise ValueError(f"`no_repeat_ngram_size`={options.no_repeat_ngram_size} leaves no token to go on with, as all "
+                         "would repeat something. Make it larger, or `max_new_tokens` smaller.")
+
+
 def top_indices(values, count):
     """Indices of the `count` largest of a vector, largest first, equal values in order of index."""
     candidates = np.flatnonzero(values >= _kth_largest(values, count))
@@ -180,7 +187,9 @@ def next_tokens(logits, histories, length, limit, options, eos, generators):
         tokens = logits.argmax(axis=1).astype("int32")
         if not set(_banned(length, options, eos)).intersection(tokens.tolist()):
             return _checked(tokens, logits)
-    return choose(restrict(logits, histories, length, limit, options, eos), options, generators)
+    left = restrict(logits, histories, length, limit, options, eos)
+    refuse_dead_end(left, options)
+    return choose(left, options, generators)
 
 
 def choose(logits, options, generators):

@@ -74,6 +74,15 @@ def test_the_comparison_sees_positions_that_count_padding():
     assert generate(decoder, None, EXPECTED["prompts"], **options_of(GREEDY[0])) != GREEDY[0]["ids"]
 
 
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 0}], ids=str)
+def test_a_ban_on_repetitions_that_leaves_nothing_is_an_error(options):
+    decoder = TableDecoder(vocabulary_size=5, seed=0)
+    ids = generate(decoder, None, [2], max_new_tokens=4, no_repeat_ngram_size=1, **options)
+    assert sorted(ids) == list(range(5))
+    with pytest.raises(ValueError, match="`no_repeat_ngram_size`=1 leaves no token to go on with"):
+        generate(decoder, None, [2], max_new_tokens=5, no_repeat_ngram_size=1, **options)
+
+
 @pytest.mark.parametrize("wrong", [{"repetition_penalty": 1.05}, {"min_new_tokens": 3}, {"eos_token_id": 7},
                                    {"no_repeat_ngram_size": 2}], ids=str)
 def test_the_comparison_sees_a_wrong_option(wrong):
