@@ -20,6 +20,7 @@ SCRIPTS = {
     "fit_throughput": ("peers", "keras_hub"),
     "fit_encoders": ("peers", "keras_hub"),
     "training_step": (),
+    "allocator": (),
     "beam_translation": (),
     "decode_gpt2_small": ("peers",),
     "translate_base": ("peers",),

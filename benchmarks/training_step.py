@@ -5,12 +5,12 @@ import sys
 import bench
 
 TITLE = "A training step with dropout and a vocabulary: kzoo's parts and Keras' own"
-SPEC = {"rows": 204, "length": 20, "steps": 3, "fields": {}}
-TOY = {"rows": 3, "length": 5, "steps": 1, "fields": {"num_layers": 1, "num_heads": 2, "hidden_dim": 8,
-                                                      "intermediate_dim": 8, "vocabulary_size": 50}}
+SPEC = {"shapes": [[204, 20]], "steps": 3, "fields": {}}
+TOY = {"shapes": [[3, 5]], "steps": 1, "fields": {"num_layers": 1, "num_heads": 2, "hidden_dim": 8,
+                                                           "intermediate_dim": 8, "vocabulary_size": 50}}
 VARIANTS = {"kzoo's dropout and loss": (), "dropout of Keras": ("dropout",), "loss of Keras": ("loss",),
             "dropout and loss of Keras": ("dropout", "loss")}
-TEXT = ("Transformer-Tiny (vocabulary 9,712, dropout 0.3, label smoothing 0.1), {rows} pairs of {length} tokens, "
+TEXT = ("Transformer-Tiny (vocabulary 9,712, dropout 0.3, label smoothing 0.1), 204 pairs of 20 tokens, "
         "AdamW, float32, {threads} threads, TensorFlow. Keras draws dropout's masks by Philox, and leaves the gradient "
         "of its loss to TensorFlow; all else is the same. A run is {steps} steps, compiled and warm, of each in turn; "
         "ratios are taken round by round.")

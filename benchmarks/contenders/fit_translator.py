@@ -1,4 +1,4 @@
-"""A training step of Transformer-Tiny: python fit_translator.py SPEC; the parts named in it are those of Keras."""
+"""Training steps of Transformer-Tiny: python fit_translator.py SPEC; the parts named in it are those of Keras."""
 import json
 import sys
 import time
@@ -25,21 +25,28 @@ if "dropout" in spec["keras"]:
     kzoo.layers.Dropout.call = keras.layers.Dropout.call
 if "loss" in spec["keras"]:
     TokenCrossEntropy.call = differentiated_by_the_backend
-rows, length = spec["rows"], spec["length"]
 model = kzoo.create("transformer-tiny", task="translation", **spec["fields"])
-source, decoder, targets = np.random.default_rng(0).integers(
-    4, model.config.vocabulary_size, (3, rows, length)).astype("int32")
-mask = np.ones((rows, length), bool)
-batch = {"encoder_token_ids": source, "encoder_padding_mask": mask, "decoder_token_ids": decoder,
-         "decoder_padding_mask": mask}
+rng = np.random.default_rng(0)
 model.compile(optimizer=keras.optimizers.AdamW(1e-4), jit_compile=spec["jit"], **weighted_arguments(0.1))
 
 
+def batch(rows, length):
+    source, decoder, targets = rng.integers(4, model.config.vocabulary_size, (3, rows, length)).astype("int32")
+    mask = np.ones((rows, length), bool)
+    return {"encoder_token_ids": source, "encoder_padding_mask": mask, "decoder_token_ids": decoder,
+            "decoder_padding_mask": mask}, targets, mask / np.float32(mask.size)
+
+
+batches = [batch(rows, length) for rows, length in spec["shapes"]]
+
+
 def measure():
+    """Seconds a step, over batches of all shapes in turn."""
     start = time.perf_counter()
     for _ in range(spec["steps"]):
-        model.train_on_batch(batch, targets, mask / np.float32(mask.size))
-    return {"seconds": (time.perf_counter() - start) / spec["steps"]}
+        for each in batches:
+            model.train_on_batch(*each)
+    return {"seconds": (time.perf_counter() - start) / spec["steps"] / len(batches)}
 
 
 measure()
