@@ -14,7 +14,8 @@ MODULES = ("bench", "rows", "machine", "run", "recipe", "word_tokenizer")
 SCRIPTS = ("startup", "fit_throughput", "fit_encoders", "training_step", "allocator", "beam_translation",
            "decode_gpt2_small", "translate_base", "read_texts_bert", "longformer_speed", "reformer_speed",
            "duplication", "transformer_xl_evaluation", "long_attention", "longformer_memory", "long_quality",
-           "export_gpt2_small", "faults", "shakespeare", "imdb_keras_io", "sst2", "ag_news", "scan", "g2p", "multi30k", "gpu_jax")
+           "export_gpt2_small", "faults", "shakespeare", "imdb_keras_io", "sst2", "ag_news", "scan", "g2p", "multi30k",
+           "gpu_jax")
 CONTENDER = """
 import sys
 from serving import answer
