@@ -43,7 +43,8 @@ def fit(model, data, options, folder, identity, logdir=None):
     optimizer = make_optimizer(options, model.trainable_variables)
     trained = data.training_model(model)
     state = _state(model, trained, optimizer)
-    step, history = _restore(folder / CHECKPOINTS, state, identity)
+    step, history, seconds = _restore(folder / CHECKPOINTS, state, identity)
+    started -= seconds  # of the processes before this one
     write_log(folder / LOG, history, data.measures)  # drops rows that an interrupted process wrote after its checkpoint
     scorer = data.scorer(model)
     trained.compile(optimizer=optimizer, **data.compile_arguments(options.label_smoothing), jit_compile=jit,
@@ -59,7 +60,8 @@ def fit(model, data, options, folder, identity, logdir=None):
         step = history[-1]["step"]
         selection.save(history)  # before the checkpoint, from which a resumed run takes it that they are there
         save_checkpoint(folder / CHECKPOINTS, step, state, {
-            "step": step, "batches": step * batches_per_step, "identity": identity, "history": history})
+            "step": step, "batches": step * batches_per_step, "identity": identity, "history": history,
+            "seconds": time.monotonic() - started})
 
     schedule = make_schedule(options)
     speed = Speed(data.tokens)
@@ -116,15 +118,17 @@ def _state(model, trained, optimizer):
 
 
 def _restore(folder, state, identity):
-    """(steps done, history) of the last checkpoint, its values put into `state`; (0, []) without one."""
+    """(steps done, history, seconds spent) of the last checkpoint, its values put into `state`; (0, [], 0) without one.
+    """
     checkpoint = latest_checkpoint(folder)
     if checkpoint is None:
-        return 0, []
+        return 0, [], 0
     if checkpoint.metadata["identity"] != identity:
         raise ValueError(f"{checkpoint.path} is of another run. Take it out of the folder.")
     checkpoint.restore(state)
     note(f"Resumed from step {checkpoint.metadata['step']:,}.")
-    return checkpoint.metadata["step"], checkpoint.metadata["history"]
+    seconds = checkpoint.metadata.get("seconds", 0)  # checkpoints of kzoo before 2026-11-29 do not say
+    return checkpoint.metadata["step"], checkpoint.metadata["history"], seconds
 
 
 def _last_validation(scorer, max_tokens):

@@ -22,8 +22,9 @@ class Run:
         model: the trained model, with its tokenizer.
         folder: where it was saved; `kzoo.load` opens it.
         results: what training.json says: steps, parameters, loss, valid (what was measured on held-out data at the
-            end), kept (the step whose weights these are, or the steps they are the mean of), seconds,
-            tokens_per_second, and history (one dict an interval: step, tokens, learning_rate, loss, valid_loss, and by
+            end), kept (the step whose weights these are, or the steps they are the mean of), seconds (of a run that
+            was resumed: of all its processes, each as far as its last checkpoint), tokens_per_second (of the last
+            process), and history (one dict an interval: step, tokens, learning_rate, loss, valid_loss, and by
             task valid_accuracy or valid_exact).
     """
     model: object

@@ -1,10 +1,12 @@
 """Training as a whole: what is written, what is refused, and that killed runs end as if nothing had happened."""
+import itertools
 import json
 import os
 import pathlib
 import random
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 
 import kzoo
 from kzoo.errors import CheckFailed
-from kzoo.training import callbacks
+from kzoo.training import callbacks, fitting
 from kzoo.training.trainer import train
 
 TINY = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6}
@@ -106,6 +108,8 @@ def test_training_learns(tmp_path, data):
 
 
 def test_interrupted_by_the_keyboard_and_resumed(tmp_path, data, monkeypatch, capsys):
+    clock = itertools.count(step=1000)  # each look at it takes so long: three checkpoints, and the end
+    monkeypatch.setattr(fitting, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     whole = train("gpt2-nano", data, tmp_path / "whole", **OPTIONS)
     original = callbacks.ShowProgress.on_train_batch_end
 
@@ -114,15 +118,16 @@ def test_interrupted_by_the_keyboard_and_resumed(tmp_path, data, monkeypatch, ca
             raise KeyboardInterrupt
         original(self, batch, logs)
 
-    monkeypatch.setattr(callbacks.ShowProgress, "on_train_batch_end", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        train("gpt2-nano", data, tmp_path / "run", **OPTIONS)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.ShowProgress, "on_train_batch_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train("gpt2-nano", data, tmp_path / "run", **OPTIONS)
     assert "give the same command with --resume" in capsys.readouterr().err
-    monkeypatch.undo()
     run = train("gpt2-nano", data, tmp_path / "run", resume=True, **OPTIONS)
     assert "Resumed from step 3." in capsys.readouterr().err
     for found, expected in zip(weights(run.model), weights(whole.model), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert run.results["seconds"] == whole.results["seconds"] == 4000  # both processes together
     again = train("gpt2-nano", data, tmp_path / "run", resume=True, **OPTIONS)
     assert "there is nothing left to train" in capsys.readouterr().err
     assert again.results == json.loads((tmp_path / "run" / "training.json").read_text())["results"]
