@@ -127,6 +127,7 @@ def test_multi30k(toy, tmp_path):
     assert result["rows"][0]["name"].startswith("validation loss after 2 updates")
     seeds, mean = (row["values"] for row in result["rows"][-2:])
     assert len(seeds) == 2 and mean == [pytest.approx(sum(seeds) / 2)]
+    assert [len(row["values"]) for row in result["rows"] if "early stopping" in row["name"]] == [2, 2]
 
 
 def test_multi30ks_curve_has_only_those_that_are_still_training(modules):
