@@ -26,7 +26,7 @@ WORK = HERE / "work"
 RESULTS = HERE / "results"
 MARK = "@@ "  # what a contender prints for us; libraries print too
 # Options whose values are this machine's paths -> what to show instead; None hides the option.
-PLACEHOLDERS = {"--peers": "PYTHON", "--keras-hub": "PYTHON", "--data": "PATH", "--out": None}
+PLACEHOLDERS = {"--peers": "PYTHON", "--keras-hub": "PYTHON", "--fairseq": "PYTHON", "--data": "PATH", "--out": None}
 PAUSE = 1.0   # seconds between two contenders, in which threads that still spin go to sleep
 
 

@@ -41,16 +41,18 @@ SCRIPTS = {
     "scan": ("data",),
     "g2p": ("data",),
     "multi30k": ("data",),
+    "multi30k_fairseq": ("fairseq", "data"),
     "gpu_jax": ("data",),
 }
 # Where the data of a script lies below the folder of data sets.
 DATA = {"shakespeare": "tinyshakespeare/input.txt", "imdb_keras_io": "imdb", "sst2": "sst2", "ag_news": "ag_news",
         "scan": "scan", "g2p": "sigmorphon2020-g2p", "multi30k": "multi30k/bpe-en-de",
-        "gpu_jax": "tinyshakespeare/input.txt",
+        "multi30k_fairseq": "multi30k/bpe-en-de", "gpu_jax": "tinyshakespeare/input.txt",
         "long_quality": "wikitext-2"}
 # What runs only when asked for -> why.
 ON_REQUEST = {"gpu_jax": ": it needs a GPU that JAX can use, and none was at hand",
-              "multi30k": ": it takes hours on two cores"}
+              "multi30k": ": it takes hours on two cores",
+              "multi30k_fairseq": ": it takes hours on two cores, and fairseq 0.9.0"}
 JAX = ("gpu_jax",)
 HEADER = """# Results
 
@@ -111,6 +113,7 @@ def parse(words=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", metavar="PYTHON", help="interpreter with requirements-peers.txt")
     parser.add_argument("--keras-hub", metavar="PYTHON", help="interpreter with requirements-keras-hub.txt")
+    parser.add_argument("--fairseq", metavar="PYTHON", help="interpreter that finds fairseq 0.9.0")
     parser.add_argument("--data", type=pathlib.Path, default=bench.find_data(), metavar="FOLDER",
                         help="folder of the data sets, or the one file that a script reads")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, metavar="NAME", help=f"some of: {', '.join(SCRIPTS)}")

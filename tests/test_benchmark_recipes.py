@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import lzma
+import math
 import pathlib
 import random
 import runpy
@@ -18,7 +19,7 @@ from kzoo.cli.parser import build_parser
 
 HERE = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("bench", "rows", "machine", "recipe", "word_tokenizer", "imdb_keras_io", "sst2", "ag_news", "scan", "g2p",
-         "multi30k", "fit_encoders", "beam_translation", "shakespeare", "long_quality")
+         "multi30k", "multi30k_fairseq", "fit_encoders", "beam_translation", "shakespeare", "long_quality")
 WORDS = "a good and fine film with one bad scene that nobody likes but the end is great fun".split()
 draw = random.Random(1)
 
@@ -136,6 +137,63 @@ def test_multi30ks_curve_has_only_those_that_are_still_training(modules):
     rows = modules.multi30k.curve([long, short])
     assert [row.name.split()[3] for row in rows] == [str(step) for step in range(2, 21, 2)]
     assert [len(row.values) for row in rows] == [2, 2] + [1] * 8 and rows[0].values == (1 / 2, 3 / 2)
+
+
+FAIRSEQ = {
+    "preprocess": "pathlib.Path(option('--destdir')).mkdir()",
+    "train": """
+for epoch, loss in enumerate([9, 5, 7, *range(20, 40)], start=1):
+    print(f"| epoch {epoch:03d} | valid on 'valid' subset | loss {loss}.5 | nll_loss {loss}.0 | ppl 1 | num_updates "
+          f"{2 * epoch} | best_loss 5.5")
+    print(f"| saved checkpoint checkpoint{epoch}.pt", flush=True)
+while True:
+    time.sleep(1)
+""",
+    "generate": "print(f'| Generate with beam=5: BLEU4 = 41.02, 71.0/47.5/34.3/24.5 (BP=0.999, ratio=0.999)')"}
+
+
+@pytest.fixture
+def fairseq(monkeypatch, tmp_path):
+    """Programs with the names and the output of fairseq's, in the way of this interpreter's processes."""
+    head = "import pathlib, sys, time\ndef option(name):\n    return sys.argv[sys.argv.index(name) + 1]\n"
+    for name, text in {"fairseq_cli/__init__": "", "fairseq": "__version__ = '0.9.0'", "torch": "__version__ = '2'",
+                       **{f"fairseq_cli/{name}": head + text for name, text in FAIRSEQ.items()}}.items():
+        path = tmp_path / "fairseq" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fairseq"))
+
+
+def test_multi30k_in_fairseq_ends_when_patience_says_so(toy, modules, fairseq, monkeypatch, tmp_path):
+    for split in ("train", "valid", "test.2016"):
+        for language in ("en", "de"):
+            packed(tmp_path / f"{split}.{language}.gz", "a@@ b c\n" * 60)
+    averaged = []
+    monkeypatch.setattr(modules.multi30k_fairseq, "average", lambda python, run, last: averaged.append(last) or run)
+    monkeypatch.setitem(modules.multi30k_fairseq.TOY, "max-update", 4000)
+    result, bleu = toy("multi30k_fairseq", tmp_path, "--fairseq", sys.executable)
+    rows = {row["name"]: row["values"] for row in result["rows"]}
+    assert averaged == [12] and rows["optimizer steps"] == [24]  # the best is the second of the twelve
+    assert rows["validation loss after 4 updates"] == [pytest.approx(5 * math.log(2))]
+    assert bleu == 41.02 and rows["test2016: brevity penalty"] == [0.999]
+    assert len((tmp_path / "work/multi30k_fairseq-toy/text/train.en").read_text().splitlines()) == 40
+    assert result["command"].startswith("python benchmarks/multi30k_fairseq.py --data PATH --toy --fairseq PYTHON")
+    assert result["versions"] == {"fairseq's environment": {"fairseq": "0.9.0", "torch": "2"}}
+
+
+def test_patience_counts_from_the_best_epoch(modules):
+    ended_at = modules.multi30k_fairseq.ended_at
+    falling = list(range(30, 0, -1))
+    assert ended_at(falling) is None
+    assert ended_at([*falling, *[1] * 9]) is None and ended_at([*falling, *[1] * 12]) == 40
+    assert ended_at([*falling, *[1] * 9, 0.5, *[1] * 10]) == 50
+
+
+def test_a_fairseq_that_stops_halfway_is_an_error(modules, fairseq, monkeypatch, tmp_path):
+    (tmp_path / "fairseq" / "fairseq_cli" / "train.py").write_text("import sys; sys.exit('no memory')")
+    with pytest.raises(SystemExit, match="status 1 before it was done; .*log.txt says why"):
+        modules.multi30k_fairseq.train(sys.executable, tmp_path, tmp_path / "run", {"max-update": 4})
+    assert "no memory" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def test_beam_translation(modules, monkeypatch, tmp_path, capsys):
