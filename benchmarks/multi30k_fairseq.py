@@ -1,4 +1,4 @@
-"""The recipe of multi30k.py in fairseq, the program of the published run: what does it give here, with another seed?
+"""The recipe of multi30k.py in fairseq, the program of the published run: what does it give when it is run again?
 
     python benchmarks/multi30k_fairseq.py --fairseq PYTHON --data DIR --resume        # the folder of multi30k.py
 
@@ -37,8 +37,8 @@ VALIDATION = re.compile(r"epoch \d+ \| valid on 'valid' subset \| loss (\S+) \| 
 SCORE = re.compile(r"BLEU4 = (\S+), .*\(BP=([\d.]+),")
 TEXT = ("fairseq 0.9.0 with the options of the published run's program, on the processor: its batches, its Adam, its "
         "weights to begin with, its patience of 10 epochs by the smoothed validation loss, its mean of the last 10 "
-        "epochs' weights, its beams and its BLEU. The published run had another seed, two GPUs in place of two batches "
-        "an update, and got 41.02 on test2016. Losses are without smoothing, as in the rows of kzoo.")
+        "epochs' weights, its beams and its BLEU. The published run had two GPUs in place of two batches an update, so "
+        "it drew otherwise; it got 41.02 on test2016. Losses are without smoothing, as in the rows of kzoo.")
 
 
 def main():
@@ -118,7 +118,7 @@ def train(python, binary, run, options):
 
 
 def read_losses(text):
-    """What a log says of each validation, in the order of the updates; a resumed run may have said it twice."""
+    """What a log says of each validation, to three digits, in order; a resumed run may have said it twice."""
     found = {int(step): (int(step), float(smoothed), float(plain) * math.log(2))
              for smoothed, plain, step in VALIDATION.findall(text)}
     return [found[step] for step in sorted(found)]
