@@ -169,6 +169,7 @@ def test_multi30k_in_fairseq_ends_when_patience_says_so(toy, modules, fairseq, m
         for language in ("en", "de"):
             packed(tmp_path / f"{split}.{language}.gz", "a@@ b c\n" * 60)
     averaged = []
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)  # the command would tell it
     monkeypatch.setattr(modules.multi30k_fairseq, "average", lambda python, run, last: averaged.append(last) or run)
     monkeypatch.setitem(modules.multi30k_fairseq.TOY, "max-update", 4000)
     result, bleu = toy("multi30k_fairseq", tmp_path, "--fairseq", sys.executable)
