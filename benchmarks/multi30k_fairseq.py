@@ -94,12 +94,11 @@ def train(python, binary, run, options):
     """
     run.mkdir(parents=True, exist_ok=True)
     log = run / "log.txt"
-    losses = read_losses(log.read_text(encoding="utf-8")) if log.is_file() else []
+    losses = read_losses(log)
     if finished(losses, options["max-update"]):
         bench.say(f"{run} is trained")
         return losses
-    words = command(python, "train", binary, save_dir=run, user_dir=ARCHITECTURE, cpu=True, **options,
-                    **QUIET)
+    words = command(python, "train", binary, save_dir=run, user_dir=ARCHITECTURE, cpu=True, **options, **QUIET)
     with open(log, "a", encoding="utf-8") as file, subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()) as process:
         for line in process.stdout:
@@ -107,18 +106,19 @@ def train(python, binary, run, options):
             file.flush()
             if VALIDATION.search(line):
                 bench.say(line.strip())
-            if "saved checkpoint" in line and finished(read_losses(log.read_text(encoding="utf-8")),
-                                                       options["max-update"]):
+            if "saved checkpoint" in line and finished(read_losses(log), options["max-update"]):
                 process.terminate()
                 break
-    losses = read_losses(log.read_text(encoding="utf-8"))
+    losses = read_losses(log)
     if not finished(losses, options["max-update"]):
         sys.exit(f"fairseq ended with status {process.returncode} before it was done; {log} says why.")
     return losses
 
 
-def read_losses(text):
-    """What a log says of each validation, to three digits, in order; a resumed run may have said it twice."""
+def read_losses(log):
+    """What a log, if it is there, says of each validation, to three digits, in order; a resumed run may say it twice.
+    """
+    text = log.read_text(encoding="utf-8") if log.is_file() else ""
     found = {int(step): (int(step), float(smoothed), float(plain) * math.log(2))
              for smoothed, plain, step in VALIDATION.findall(text)}
     return [found[step] for step in sorted(found)]
@@ -163,10 +163,7 @@ def fairseq(python, program, *arguments, **options):
 
 def command(python, program, *arguments, **options):
     """Its words; options by name, True for those that stand alone."""
-    words = [python, "-m", f"fairseq_cli.{program}", *arguments]
-    for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
-    return list(map(str, words))
+    return list(map(str, [python, "-m", f"fairseq_cli.{program}", *arguments, *recipe.option_words(options)]))
 
 
 def environment():

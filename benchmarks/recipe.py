@@ -16,13 +16,19 @@ TOY_FIELDS = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_di
 def train_command(preset, task, data, out, options, fields):
     """The words of `kzoo train`; `data` is one file or several, an option that is True stands alone."""
     data = data if isinstance(data, (list, tuple)) else [data]
-    words = ["train", preset, "--task", task, "--data", *data, "--out", out]
-    for name, value in options.items():
-        values = [] if value is True else value if isinstance(value, (list, tuple)) else [value]
-        words += [f"--{name}", *values]
+    words = ["train", preset, "--task", task, "--data", *data, "--out", out, *option_words(options)]
     for name, value in fields.items():
         words += ["--set", f"{name}={value}"]
     return list(map(str, words))
+
+
+def option_words(options):
+    """The words of options by name; one that is True stands alone, a list or tuple is several words."""
+    words = []
+    for name, value in options.items():
+        values = [] if value is True else value if isinstance(value, (list, tuple)) else [value]
+        words += [f"--{name.replace('_', '-')}", *values]
+    return words
 
 
 def run_kzoo(words):
@@ -50,9 +56,7 @@ def train(preset, task, data, out, options, fields, resume=False):
 def evaluate(out, data, **options):
     """The metrics of `kzoo evaluate`; options by name, True for those that stand alone."""
     words = ["evaluate", out, "--data", *(data if isinstance(data, (list, tuple)) else [data]), "--json"]
-    for name, value in options.items():
-        words += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
-    return json.loads(run_kzoo(list(map(str, words))))
+    return json.loads(run_kzoo(list(map(str, [*words, *option_words(options)]))))
 
 
 def work(name, args):
