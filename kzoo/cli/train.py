@@ -24,6 +24,7 @@ SETTINGS = {
     "batch-size": ({"type": whole_number(1), "metavar": "N"}, "windows or rows in a batch"),
     "batch-tokens": ({"type": whole_number(1), "metavar": "N"}, "tokens in a batch of rows, instead of --batch-size"),
     "length-buckets": ({"type": whole_number(1), "metavar": "N"}, "most shapes that batches of rows are filled up to"),
+    "sort-by-length": ({"action": "store_true"}, "batches of rows with nearly the same length, as fairseq makes them"),
     "gradient-accumulation": ({"type": whole_number(1), "metavar": "N"}, "batches whose gradients make one step"),
     "learning-rate": ({"type": number(0), "metavar": "X"}, "peak learning rate"),
     "min-learning-rate": ({"type": number(0), "metavar": "X"}, "learning rate at the end of the schedule"),

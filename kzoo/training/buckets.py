@@ -2,7 +2,8 @@
 
 Every shape is compiled once, so there are few. Rows are sorted into buckets by length; a bucket's rows are filled up to
 its bound. An epoch draws an order of all rows from the seed and its own number alone, cuts the rows of each bucket into
-batches in that order, and draws the order of the batches.
+batches in that order, and draws the order of the batches. Sorted by length before they are cut, as fairseq does, the
+rows of a batch have nearly the same length; which of these meet is still drawn.
 """
 import numpy as np
 
@@ -20,11 +21,12 @@ class Buckets:
         batch_size: rows in a batch, or None.
         batch_tokens: instead, tokens in a batch, filling included, on the longest axis.
         seed: of the order.
+        sort: by the first axis, then the next ones, before batches are cut.
 
     Raises: ValueError if a row is longer than the longest shape, or `batch_tokens` too small for a row.
     """
 
-    def __init__(self, lengths, shapes, batch_size, batch_tokens, seed):
+    def __init__(self, lengths, shapes, batch_size, batch_tokens, seed, sort=False):
         self.shapes = np.asarray(shapes)
         self.seed = seed
         self.bucket = _bucket_of(lengths, self.shapes)
@@ -33,6 +35,7 @@ class Buckets:
             raise ValueError(f"`batch_tokens` ({batch_tokens}) must be at least the length of the longest row, filled "
                              f"up ({longest[-1]}).")
         self.sizes = np.full(len(longest), batch_size) if batch_tokens is None else batch_tokens // longest
+        self._keys = np.asarray(lengths).T[::-1] if sort else None  # the last key is lexsort's first
         self._tokens = np.asarray(lengths).sum(axis=1)
         self._plans = {}  # number of an epoch -> plan, of the last two: one may be read ahead
         self.batches_per_epoch = len(self._plan(0)[0])
@@ -54,6 +57,8 @@ class Buckets:
         if epoch not in plans:
             random = np.random.default_rng([self.seed, epoch])
             order = random.permutation(len(self.bucket))
+            if self._keys is not None:
+                order = order[np.lexsort(self._keys[:, order])]  # stable: rows of the same lengths stay shuffled
             plan, left = [], order[:0]
             for bucket, size in enumerate(self.sizes):
                 rows = np.concatenate([left, order[self.bucket[order] == bucket]])

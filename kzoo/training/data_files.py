@@ -19,7 +19,8 @@ TABLES = {"text-classification": SequenceLabels, "token-classification": TokenLa
 LABELLED = ("text-classification", "token-classification")
 # Option -> the tasks that it means something for.
 OPTIONS = {"class_weights": LABELLED, "truncate": ("text-classification", "translation", "summarization"),
-           "whole_words": ("fill-mask",), "batch_tokens": tuple(TABLES), "length_buckets": tuple(TABLES)}
+           "whole_words": ("fill-mask",), "batch_tokens": tuple(TABLES), "length_buckets": tuple(TABLES),
+           "sort_by_length": tuple(TABLES)}
 
 
 def open_data(task, data, valid=None, columns=None, skip_bad_rows=False, options=None):

@@ -31,6 +31,8 @@ class TrainOptions(Config):
         batch_size: windows or rows in a batch.
         batch_tokens: instead of `batch_size`: tokens in a batch, filling included, of the longer side of pairs.
         length_buckets: the most shapes that batches of rows are filled up to.
+        sort_by_length: make batches of rows with nearly the same length, as fairseq does: sorted by length (of pairs
+            the source's, then the target's) before they are cut. Otherwise rows of a shape are mixed.
         gradient_accumulation: batches whose mean gradient makes one step.
         learning_rate: the highest, reached after the warm-up.
         min_learning_rate: at the end of the schedule; None means a tenth of `learning_rate`, or 0 for "inverse-sqrt".
@@ -63,6 +65,7 @@ class TrainOptions(Config):
     batch_size: int = 12
     batch_tokens: int | None = None
     length_buckets: int = 6
+    sort_by_length: bool = False
     gradient_accumulation: int = 1
     learning_rate: float = 1e-3
     min_learning_rate: float | None = None

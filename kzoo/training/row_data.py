@@ -30,7 +30,8 @@ class RowData(TaskData):
         self._class_weights = encoder.class_weights
         lengths = [encoder.lengths(part) for part in (train, self.valid) if part is not None]
         self.shapes = choose_shapes(np.concatenate(lengths), options.length_buckets, encoder.limit)
-        self._buckets = Buckets(lengths[0], self.shapes, options.batch_size, options.batch_tokens, options.seed)
+        self._buckets = Buckets(lengths[0], self.shapes, options.batch_size, options.batch_tokens, options.seed,
+                                options.sort_by_length)
         self.sizes = self._buckets.sizes
         self.sequence_length = int(self.shapes.max())
         self.largest_batch = int((self.sizes * self.shapes.sum(axis=1)).max())

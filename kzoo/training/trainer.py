@@ -84,7 +84,9 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
         with atomic_folder(out, overwrite) as folder:
             _prepare(folder, source, tokenizers, files, options, identity)
     record = read_record(out)
-    check_same(out, record["identity"], identity)
+    # An option that is newer than the run had its default then.
+    begun = {**record["identity"], "options": {**TrainOptions().identity(), **record["identity"]["options"]}}
+    check_same(out, begun, identity)
     if record["state"] == "finished":
         clean(out)
         note(f"{out} is finished; there is nothing left to train.")

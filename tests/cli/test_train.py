@@ -42,6 +42,7 @@ def test_every_option_is_passed_by_its_name(train, text_file):
              "adam-epsilon": "1e-6", "class-weights": "balanced", "keep": "best", "average-checkpoints": "3",
              "patience": "5"}
     status, (_, kwargs) = train("--deterministic", "--resume", "--overwrite", "--skip-bad-rows", "--whole-words",
+                                "--sort-by-length",
                                 "--valid", text_file,
                                 *(f"--{name}={value}" for name, value in words.items()))
     assert status == 0
@@ -50,6 +51,7 @@ def test_every_option_is_passed_by_its_name(train, text_file):
     assert kwargs["learning_rate"] == 1e-3 and kwargs["mixed_precision"] == "bfloat16" and kwargs["steps"] == 11
     assert kwargs["deterministic"] and kwargs["resume"] and kwargs["overwrite"] and kwargs["valid"] == [text_file]
     assert kwargs["columns"] == "text=2,label=1" and kwargs["truncate"] == "start" and kwargs["skip_bad_rows"]
+    assert kwargs["sort_by_length"] is True
     assert {name.replace("-", "_") for name in SETTINGS} - set(kwargs) == {"epochs"}
 
 

@@ -13,13 +13,13 @@ def lengths(axes=1, seed=3, longest=83):
     return np.random.default_rng(seed).integers(1, longest, size=(N, axes))
 
 
-def buckets(axes=1, batch_size=B, batch_tokens=None, seed=11, most=4):
+def buckets(axes=1, batch_size=B, batch_tokens=None, seed=11, most=4, sort=False):
     found = lengths(axes)
-    return Buckets(found, choose_shapes(found, most), batch_size, batch_tokens, seed)
+    return Buckets(found, choose_shapes(found, most), batch_size, batch_tokens, seed, sort)
 
 
 @pytest.mark.parametrize("axes", [1, 2])
-@pytest.mark.parametrize("by", [{}, {"batch_size": None, "batch_tokens": 331}])
+@pytest.mark.parametrize("by", [{}, {"batch_size": None, "batch_tokens": 331}, {"sort": True}])
 def test_an_epoch_sees_every_row_once_in_shapes_that_hold_it(axes, by):
     source, found = buckets(axes, **by), lengths(axes)
     for epoch in range(3):
@@ -27,7 +27,7 @@ def test_an_epoch_sees_every_row_once_in_shapes_that_hold_it(axes, by):
         for number in range(epoch * source.batches_per_epoch, (epoch + 1) * source.batches_per_epoch):
             shape, rows, count = source.batch(number)
             assert list(shape) in source.shapes.tolist() and (found[rows] <= shape).all()
-            if by:
+            if "batch_tokens" in by:
                 assert len(rows) == 331 // max(shape)
             else:
                 assert len(rows) == B
@@ -54,6 +54,37 @@ def test_neither_rows_nor_batches_keep_their_order():
                       range(source.batches_per_epoch)] for epoch in (0, 1))
     assert [shape for shape, _, _ in first] != [shape for shape, _, _ in second]
     assert [shape for shape, _, _ in first] != sorted(shape for shape, _, _ in first)
+
+
+def test_sorted_rows_meet_those_of_their_lengths():
+    source, mixed, found = buckets(axes=2, sort=True), buckets(axes=2), lengths(axes=2)
+
+    def epoch(source, number=0):
+        plan = [source.batch(number * source.batches_per_epoch + place) for place in range(source.batches_per_epoch)]
+        return [(shape, tuple(rows[:count].tolist())) for shape, rows, count in plan]
+
+    def sorts(batches):
+        """How many batches are in the order of their lengths, source before target."""
+        return sum(found[list(rows)].tolist() == sorted(found[list(rows)].tolist()) for _, rows in batches)
+
+    # All but those that begin with what an earlier bucket has left over.
+    assert sorts(epoch(source)) >= source.batches_per_epoch - (len(source.shapes) - 1) > sorts(epoch(mixed))
+
+    def spread(batches):
+        return np.mean([found[list(rows), 0].var() for _, rows in batches])
+
+    assert spread(epoch(source)) < 0.2 * spread(epoch(mixed))
+    assert epoch(source) == epoch(buckets(axes=2, sort=True))
+    first, second = epoch(source), epoch(source, 1)
+    assert [shape for shape, _ in first] != [shape for shape, _ in second]
+
+
+def test_sorting_still_mixes_rows_of_the_same_length():
+    found = np.full((N, 1), 5)
+    source = Buckets(found, choose_shapes(found, 1), B, None, 11, sort=True)
+    first, second = ([source.batch(number + epoch * source.batches_per_epoch)[1].tolist()
+                      for number in range(source.batches_per_epoch)] for epoch in (0, 1))
+    assert first != [sorted(rows) for rows in first] and sorted(map(sorted, first)) != sorted(map(sorted, second))
 
 
 def test_tokens_are_those_of_real_rows():

@@ -40,6 +40,7 @@ def test_running_text_has_no_rows(write):
 
 
 @pytest.mark.parametrize("task, option, words", [
+    ("fill-mask", {"sort_by_length": True}, "`sort_by_length` is for .*; it means nothing for fill-mask"),
     ("text-generation", {"batch_tokens": 9}, "`batch_tokens` is for text-classification, .* nothing for text-gen"),
     ("question-answering", {"truncate": "end"}, "`truncate` is for text-classification, translation, summarization"),
     ("translation", {"class_weights": "balanced"}, "`class_weights` is for text-classification, token-classification")])

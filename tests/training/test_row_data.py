@@ -105,3 +105,12 @@ def test_nothing_held_out_is_nothing_to_measure():
     options = TrainOptions(batch_size=5)
     data = RowData(labelled(), None, options, SequenceLabels(TOKENIZER, options, CONFIG, 40, ("a", "b", "c")))
     assert data.valid is None and data.scorer(None) is None
+
+
+def test_sorted_batches_of_pairs_have_one_source_length():
+    def spread(**options):
+        data = make(TextPairs, paired, batch_size=3, length_buckets=2, **options)
+        masks = [data.batch(number)[0]["encoder_padding_mask"] for number in range(data.steps_per_epoch())]
+        return np.mean([np.ptp(mask.sum(axis=1)) for mask in masks])
+
+    assert spread(sort_by_length=True) < 0.5 * spread()

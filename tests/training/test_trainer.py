@@ -162,6 +162,16 @@ def test_resuming_with_anything_else_is_refused(data, stopped, change, words):
     assert (stopped / "training.json").read_bytes() == before
 
 
+def test_a_run_that_is_older_than_an_option_had_its_default(data, stopped):
+    record = json.loads((stopped / "training.json").read_text())
+    for part in (record["identity"]["options"], record["resolved"]):
+        del part["sort_by_length"], part["beta_1"]
+    (stopped / "training.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="cannot be resumed: options.beta_1 was 0.9 and is now 0.8"):
+        train("gpt2-nano", data, stopped, resume=True, **OPTIONS, beta_1=0.8)
+    assert train("gpt2-nano", data, stopped, resume=True, **OPTIONS).results["steps"] == 7
+
+
 def test_an_existing_folder_is_refused_before_any_work(tmp_path, data, stopped, monkeypatch):
     monkeypatch.setattr("kzoo.training.trainer.open_data", None)  # would fail if it were reached
     with pytest.raises(FileExistsError, match="already exists"):
