@@ -85,7 +85,7 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
             _prepare(folder, source, tokenizers, files, options, identity)
     record = read_record(out)
     # An option that is newer than the run had its default then.
-    begun = {**record["identity"], "options": {**TrainOptions().identity(), **record["identity"]["options"]}}
+    begun = {**record["identity"], "options": {**TrainOptions().identity(), **record["identity"].get("options", {})}}
     check_same(out, begun, identity)
     if record["state"] == "finished":
         clean(out)

@@ -18,13 +18,20 @@ def buckets(axes=1, batch_size=B, batch_tokens=None, seed=11, most=4, sort=False
     return Buckets(found, choose_shapes(found, most), batch_size, batch_tokens, seed, sort)
 
 
+def epoch(source, number=0):
+    """[(shape, rows that count)] of the batches of an epoch."""
+    first = number * source.batches_per_epoch
+    plan = [source.batch(first + place) for place in range(source.batches_per_epoch)]
+    return [(shape, tuple(rows[:count].tolist())) for shape, rows, count in plan]
+
+
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize("by", [{}, {"batch_size": None, "batch_tokens": 331}, {"sort": True}])
 def test_an_epoch_sees_every_row_once_in_shapes_that_hold_it(axes, by):
     source, found = buckets(axes, **by), lengths(axes)
-    for epoch in range(3):
+    for passes in range(3):
         seen, incomplete = [], 0
-        for number in range(epoch * source.batches_per_epoch, (epoch + 1) * source.batches_per_epoch):
+        for number in range(passes * source.batches_per_epoch, (passes + 1) * source.batches_per_epoch):
             shape, rows, count = source.batch(number)
             assert list(shape) in source.shapes.tolist() and (found[rows] <= shape).all()
             if "batch_tokens" in by:
@@ -50,18 +57,12 @@ def test_a_batch_does_not_depend_on_what_was_read_before():
 
 def test_neither_rows_nor_batches_keep_their_order():
     source = buckets()
-    first, second = ([source.batch(number + epoch * source.batches_per_epoch) for number in
-                      range(source.batches_per_epoch)] for epoch in (0, 1))
-    assert [shape for shape, _, _ in first] != [shape for shape, _, _ in second]
-    assert [shape for shape, _, _ in first] != sorted(shape for shape, _, _ in first)
+    first, second = ([shape for shape, _ in epoch(source, number)] for number in (0, 1))
+    assert first != second and first != sorted(first)
 
 
 def test_sorted_rows_meet_those_of_their_lengths():
     source, mixed, found = buckets(axes=2, sort=True), buckets(axes=2), lengths(axes=2)
-
-    def epoch(source, number=0):
-        plan = [source.batch(number * source.batches_per_epoch + place) for place in range(source.batches_per_epoch)]
-        return [(shape, tuple(rows[:count].tolist())) for shape, rows, count in plan]
 
     def sorts(batches):
         """How many batches are in the order of their lengths, source before target."""
@@ -82,8 +83,7 @@ def test_sorted_rows_meet_those_of_their_lengths():
 def test_sorting_still_mixes_rows_of_the_same_length():
     found = np.full((N, 1), 5)
     source = Buckets(found, choose_shapes(found, 1), B, None, 11, sort=True)
-    first, second = ([source.batch(number + epoch * source.batches_per_epoch)[1].tolist()
-                      for number in range(source.batches_per_epoch)] for epoch in (0, 1))
+    first, second = ([list(rows) for _, rows in epoch(source, number)] for number in (0, 1))
     assert first != [sorted(rows) for rows in first] and sorted(map(sorted, first)) != sorted(map(sorted, second))
 
 

@@ -172,6 +172,14 @@ def test_a_run_that_is_older_than_an_option_had_its_default(data, stopped):
     assert train("gpt2-nano", data, stopped, resume=True, **OPTIONS).results["steps"] == 7
 
 
+def test_a_record_without_options_is_refused_in_words(data, stopped):
+    record = json.loads((stopped / "training.json").read_text())
+    del record["identity"]["options"]
+    (stopped / "training.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="cannot be resumed: options.sequence_length was None and is now 5"):
+        train("gpt2-nano", data, stopped, resume=True, **OPTIONS)
+
+
 def test_an_existing_folder_is_refused_before_any_work(tmp_path, data, stopped, monkeypatch):
     monkeypatch.setattr("kzoo.training.trainer.open_data", None)  # would fail if it were reached
     with pytest.raises(FileExistsError, match="already exists"):
