@@ -232,7 +232,7 @@ def finish(args, name, title, text, table, versions, started):
     if started["busy"] is not None:
         started["busy"] = max(started["busy"], machine.busy())
     result = {"name": name, "title": title, "text": text, "rows": table, "command": command_line(sys.argv),
-              "date": datetime.date.today().isoformat(), "machine": started, "versions": versions}
+              "date": today(), "machine": started, "versions": versions}
     print(rows.table(table))
     path = args.out or (WORK / "toy" if args.toy else RESULTS) / f"{name}.json"
     rows.write(path, result)
@@ -253,6 +253,10 @@ def command_line(words):
         shown += [word, PLACEHOLDERS[word]] if PLACEHOLDERS[word] else []
     backend = os.environ.get("KERAS_BACKEND")
     return (f"KERAS_BACKEND={backend} " if backend else "") + shlex.join(["python", *shown])
+
+
+def today():
+    return datetime.date.today().isoformat()
 
 
 def say(line):

@@ -3,10 +3,12 @@
     python benchmarks/multi30k.py --data DIR --resume      # the folder bpe-en-de: {train,valid,test.2016}.{en,de}.gz
 
 A seed takes two hours on two cores and minutes on a GPU (KERAS_BACKEND=jax); killed at any moment it goes on with
-`--resume`. The recipe and the seeds are fixed and weights are chosen by validation: the test set is read at the end,
-when all seeds are trained, and their mean is what counts.
+`--resume`. What a seed gave is kept in results/multi30k/, so that the seeds may come from several machines. The recipe
+and the seeds are fixed and weights are chosen by validation: the test set is read once a seed, when it is trained, and
+the mean of the seeds is what counts.
 """
 import collections
+import functools
 import gzip
 import math
 import statistics
@@ -59,14 +61,24 @@ def main():
     work = recipe.work("multi30k", args)
     texts = (line for path in train_files for line in gzip.open(path, "rt", encoding="utf-8"))
     tokenizer = word_tokenizer.write(work / "tokenizer", texts)
-    outs = [work / recipe.RUN / f"seed-{seed}" for seed in args.seeds]
-    runs = [recipe.train("transformer-tiny", "translation", train_files, out,
-                         {**options, "valid": valid, "tokenizer": tokenizer, "seed": seed}, fields, args.resume)
-            for seed, out in zip(args.seeds, outs, strict=True)]
+    common = {**options, "valid": valid, "tokenizer": tokenizer}
     decoding = {**DECODING, "max_new_tokens": 5} if args.toy else DECODING
-    (chosen, chosen_early), (measured, measured_early) = (
-        [[recipe.evaluate(out, data, **decoding, **more) for out in outs] for more in ({}, EARLY)]
-        for data in (valid, test))
+
+    def measure(seed):
+        out = work / recipe.RUN / f"seed-{seed}"
+        run = recipe.train("transformer-tiny", "translation", train_files, out, {**common, "seed": seed}, fields,
+                           args.resume)
+        return {"run": run, **{f"{name}{suffix}": recipe.evaluate(out, data, **decoding, **more)
+                               for name, data in (("valid", valid), ("test", test))
+                               for suffix, more in (("", {}), ("_early", EARLY))}}
+
+    about = {"options": options, "fields": fields, "decoding": decoding, "early": EARLY}
+    kept = (bench.WORK / "toy" if args.toy else bench.RESULTS) / "multi30k"
+    records = [recipe.keep(kept / f"seed-{seed}.json", about, functools.partial(measure, seed), started, args.resume)
+               for seed in args.seeds]
+    runs, chosen, chosen_early, measured, measured_early = (
+        [record["results"][name] for record in records]
+        for name in ("run", "valid", "valid_early", "test", "test_early"))
 
     def row(name, results, metric, **about):
         return bench.rows.Row(name, [each[metric] for each in results], **about)
@@ -83,9 +95,17 @@ def main():
              bench.rows.Row("test2016: tokenised BLEU, mean of the seeds",
                             [statistics.mean(each["tokenized_bleu"] for each in measured)], bar=">= 41.0",
                             note=f"{measured[0]['texts']:,} sentences")]
-    status = bench.finish(args, "multi30k", TITLE, TEXT, table, bench.own_versions("keras", "sacrebleu"), started)
+    text = f"{TEXT} {origin(args.seeds, records)}"
+    status = bench.finish(args, "multi30k", TITLE, text, table, bench.own_versions("keras", "sacrebleu"), started)
     print(f"{table[-1].median:.2f}")
     return status
+
+
+def origin(seeds, records):
+    """A sentence on when and where each seed was measured."""
+    places = (f"seed {seed} on {record['date']}, {record['machine']['processor']}"
+              for seed, record in zip(seeds, records, strict=True))
+    return f"Measured: {'; '.join(places)}."
 
 
 def curve(histories):

@@ -59,6 +59,31 @@ def evaluate(out, data, **options):
     return json.loads(run_kzoo(list(map(str, [*words, *option_words(options)]))))
 
 
+def keep(path, about, measure, machine, resume=False):
+    """What `measure()` returns, kept in a file, so that a long benchmark can go on where only its results are left.
+
+    Returns: dict of `results`, and of when and where they were measured: `date`, `machine`; and `about`.
+
+    Args:
+        path: of the file.
+        about: dict of what the numbers depend on; what was kept of anything else is measured anew.
+        measure: a function without arguments; its result must be one of JSON.
+        machine: `machine.describe()`, kept with it.
+        resume: take what was kept; otherwise it is measured anew, too.
+    """
+    about = json.loads(json.dumps(about))  # as it comes back
+    if resume and path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["about"] == about:
+            bench.say(f"{path} holds this, measured on {kept['date']}")
+            return kept
+        bench.say(f"{path} is of another recipe and is measured anew")
+    results = measure()
+    kept = {"about": about, "date": bench.today(), "machine": machine, "results": results}
+    bench.rows.write_text(path, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    return kept
+
+
 def work(name, args):
     """The folder in which a benchmark works, empty unless it is resumed.
 

@@ -129,6 +129,11 @@ def test_multi30k(toy, tmp_path):
     seeds, mean = (row["values"] for row in result["rows"][-2:])
     assert len(seeds) == 2 and mean == [pytest.approx(sum(seeds) / 2)]
     assert [len(row["values"]) for row in result["rows"] if "early stopping" in row["name"]] == [2, 2]
+    kept = tmp_path / "work" / "toy" / "multi30k"
+    assert sorted(path.name for path in kept.iterdir()) == ["seed-1.json", "seed-4.json"]
+    record = json.loads((kept / "seed-4.json").read_text())
+    assert record["results"]["test"]["tokenized_bleu"] == seeds[1] and record["about"]["fields"]["num_layers"] == 1
+    assert f"seed 4 on {record['date']}, {record['machine']['processor']}." in result["text"]
 
 
 def test_multi30ks_curve_has_only_those_that_are_still_training(modules):
@@ -236,6 +241,22 @@ def test_a_finished_run_is_not_trained_again(modules, tmp_path, monkeypatch):
     (tmp_path / "training.json").write_text(json.dumps({"state": "finished", "results": {"steps": 7}}))
     monkeypatch.setattr(modules.recipe, "run_kzoo", None)
     assert modules.recipe.train("gpt2-nano", "text-generation", "x", tmp_path, {}, {}, resume=True) == {"steps": 7}
+
+
+def test_what_was_kept_is_measured_again_only_for_another_recipe(modules, tmp_path):
+    path, calls = tmp_path / "kept" / "seed-0.json", []
+
+    def measure():
+        calls.append(1)
+        return {"bleu": len(calls)}
+
+    def keep(about, resume=True):
+        record = modules.recipe.keep(path, about, measure, {"cores": 2}, resume)
+        assert record == json.loads(path.read_text())
+        return record["results"]["bleu"]
+    assert keep({"betas": (0.9, 0.98)}) == keep({"betas": (0.9, 0.98)}) == 1
+    assert keep({"betas": (0.9, 0.98)}, resume=False) == 2
+    assert keep({"betas": (0.9, 0.99)}) == 3 and len(calls) == 3
 
 
 def test_a_word_is_a_token(modules, tmp_path):
