@@ -61,6 +61,12 @@ class Config:
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     @classmethod
+    def defaults(cls):
+        """What `from_dict` gives the fields that it finds no value of, ready for JSON."""
+        return {field.name: _plain(field.default) for field in dataclasses.fields(cls)
+                if field.default is not dataclasses.MISSING}
+
+    @classmethod
     def from_dict(cls, values):
         """The inverse of `to_dict`."""
         if not isinstance(values, dict):

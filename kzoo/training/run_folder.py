@@ -61,12 +61,19 @@ def read_record(folder):
     return record
 
 
-def check_same(folder, before, now):
+def check_same(folder, before, now, defaults):
     """Refuse to resume with anything that would give other weights.
+
+    Args:
+        before: the identity with which the run began.
+        now: the identity with which it is to go on.
+        defaults: values by part of an identity; what is newer than the run had its default then.
 
     Raises: ValueError naming what differs.
     """
-    before, now = _flat(before), _flat(now)
+    filled = {part: {**values, **before[part]} for part, values in defaults.items()
+              if isinstance(before.get(part), dict)}
+    before, now = _flat({**before, **filled}), _flat(now)
     different = [name for name in now if before.get(name) != now[name]]
     different += [name for name in before if name not in now]
     if different:

@@ -84,9 +84,9 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
         with atomic_folder(out, overwrite) as folder:
             _prepare(folder, source, tokenizers, files, options, identity)
     record = read_record(out)
-    # An option that is newer than the run had its default then.
-    begun = {**record["identity"], "options": {**TrainOptions().identity(), **record["identity"].get("options", {})}}
-    check_same(out, begun, identity)
+    begun = record["identity"]
+    check_same(out, begun, identity, defaults={
+        "config": source.config.defaults(), "options": TrainOptions().identity()})
     if record["state"] == "finished":
         clean(out)
         note(f"{out} is finished; there is nothing left to train.")
@@ -98,7 +98,7 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
     options = TrainOptions.from_dict(record["resolved"]).replace(jit=options.jit, deterministic=options.deterministic)
     model = source.make(tokenizer, options.seed)
     try:
-        results = fit(model, encoded, options, out, identity, logdir)
+        results = fit(model, encoded, options, out, begun, logdir)
     except KeyboardInterrupt:
         note(f"Interrupted. {out} can be resumed: give the same command with --resume (in Python, resume=True).")
         raise

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 import kzoo
+from kzoo.config import Config
 from kzoo.errors import CheckFailed
+from kzoo.models.gpt2 import GPT2Config
 from kzoo.training import callbacks, fitting
+from kzoo.training.options import TrainOptions
 from kzoo.training.trainer import train
 
 TINY = {"num_layers": 1, "num_heads": 2, "hidden_dim": 6}
@@ -111,17 +114,8 @@ def test_interrupted_by_the_keyboard_and_resumed(tmp_path, data, monkeypatch, ca
     clock = itertools.count(step=1000)  # each look at it takes so long: three checkpoints, and the end
     monkeypatch.setattr(fitting, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     whole = train("gpt2-nano", data, tmp_path / "whole", **OPTIONS)
-    original = callbacks.ShowProgress.on_train_batch_end
-
-    def interrupt(self, batch, logs=None):
-        if self._first == 3 and batch == 1:
-            raise KeyboardInterrupt
-        original(self, batch, logs)
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.ShowProgress, "on_train_batch_end", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train("gpt2-nano", data, tmp_path / "run", **OPTIONS)
+        interrupted_after_a_checkpoint(data, tmp_path / "run", patch)
     assert "give the same command with --resume" in capsys.readouterr().err
     run = train("gpt2-nano", data, tmp_path / "run", resume=True, **OPTIONS)
     assert "Resumed from step 3." in capsys.readouterr().err
@@ -162,21 +156,55 @@ def test_resuming_with_anything_else_is_refused(data, stopped, change, words):
     assert (stopped / "training.json").read_bytes() == before
 
 
-def test_a_run_that_is_older_than_an_option_had_its_default(data, stopped):
-    record = json.loads((stopped / "training.json").read_text())
-    for part in (record["identity"]["options"], record["resolved"]):
-        del part["sort_by_length"], part["beta_1"]
-    (stopped / "training.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="cannot be resumed: options.beta_1 was 0.9 and is now 0.8"):
-        train("gpt2-nano", data, stopped, resume=True, **OPTIONS, beta_1=0.8)
-    assert train("gpt2-nano", data, stopped, resume=True, **OPTIONS).results["steps"] == 7
+def interrupted_after_a_checkpoint(data, out, patch):
+    original = callbacks.ShowProgress.on_train_batch_end
+
+    def interrupt(self, batch, logs=None):
+        if self._first == 3 and batch == 1:
+            raise KeyboardInterrupt
+        original(self, batch, logs)
+
+    patch.setattr(callbacks.ShowProgress, "on_train_batch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train("gpt2-nano", data, out, **OPTIONS)
+
+
+def test_a_run_that_is_older_than_a_field_had_its_default(tmp_path, data, monkeypatch, capsys):
+    newer = {TrainOptions: ("sort_by_length", "beta_1"), GPT2Config: ("layer_norm_epsilon", "scale_scores_by_layer")}
+    with monkeypatch.context() as patch:
+        patch.setattr("kzoo.training.trainer.check_same", lambda *arguments, **more: None)
+        for config, names in newer.items():
+            patch.setattr(config, "to_dict", lambda self, names=names: {
+                name: value for name, value in Config.to_dict(self).items() if name not in names})
+        interrupted_after_a_checkpoint(data, tmp_path / "run", patch)
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    for part, names in zip(("options", "config"), newer.values(), strict=True):
+        assert not set(names) & set(record["identity"][part])
+    for change, words in [({"beta_1": 0.8}, "options.beta_1 was 0.9 and is now 0.8"),
+                          ({"overrides": {**TINY, "scale_scores_by_layer": True}},
+                           "config.scale_scores_by_layer was False and is now True")]:
+        with pytest.raises(ValueError, match=f"cannot be resumed: {words}"):
+            train("gpt2-nano", data, tmp_path / "run", resume=True, **{**OPTIONS, **change})
+    capsys.readouterr()
+    assert train("gpt2-nano", data, tmp_path / "run", resume=True, **OPTIONS).results["steps"] == 7
+    assert "Resumed from step 3." in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, data, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupted_after_a_checkpoint(data, tmp_path / "run", patch)
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    record["identity"]["options"]["beta_1"] = 0.8
+    (tmp_path / "run" / "training.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="step-.* is of another run. Take it out of the folder"):
+        train("gpt2-nano", data, tmp_path / "run", resume=True, **OPTIONS, beta_1=0.8)
 
 
 def test_a_record_without_options_is_refused_in_words(data, stopped):
     record = json.loads((stopped / "training.json").read_text())
     del record["identity"]["options"]
     (stopped / "training.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="cannot be resumed: options.sequence_length was None and is now 5"):
+    with pytest.raises(ValueError, match="cannot be resumed: options.validation_split was None and is now 0.1"):
         train("gpt2-nano", data, stopped, resume=True, **OPTIONS)
 
 
