@@ -143,10 +143,12 @@ class EndInterval(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         step = min((epoch + 1) * self.interval, self.steps)
         loss = self.loss(logs)
-        if not math.isfinite(loss):
-            raise CheckFailed(f"The training loss is {loss} at step {step}: training has diverged. Use a lower "
-                              "learning rate, a longer warm-up or gradient clipping.")
-        valid = self.validate() if self.validate else dict.fromkeys(("loss", *self.measures))
+        _refuse_diverged("training", loss, step)
+        valid = dict.fromkeys(("loss", *self.measures))
+        if self.validate:
+            valid = self.validate()
+            # The mean over the interval does not show what the last step did, and no checkpoint may hold it.
+            _refuse_diverged("validation", valid["loss"], step)
         row = {"step": step, "tokens": self.tokens(step), "learning_rate": self.learning_rate(step - 1), "loss": loss,
                **{f"valid_{name}": valid[name] for name in ("loss", *self.measures)}}
         self.history.append(row)
@@ -159,6 +161,12 @@ class EndInterval(keras.callbacks.Callback):
         self.progress.note(self.progress.line(step, describe(row, rate)))
         if self.should_stop(self.history):
             self.model.stop_training = True
+
+
+def _refuse_diverged(what, loss, step):
+    if not math.isfinite(loss):
+        raise CheckFailed(f"The {what} loss is {loss} at step {step}: training has diverged. Use a lower "
+                          "learning rate, a longer warm-up or gradient clipping.")
 
 
 def describe(logs, rate):

@@ -63,7 +63,7 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
         options: fields of `TrainOptions`.
 
     Returns: Run.
-    Raises: ValueError, TypeError or OSError for bad input, before anything is written; CheckFailed if the loss is no
+    Raises: ValueError, TypeError or OSError for bad input, before anything is written; CheckFailed if a loss is no
         longer finite. On KeyboardInterrupt the folder stays resumable.
     """
     if {"batch_size", "batch_tokens"} <= options.keys():

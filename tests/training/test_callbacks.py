@@ -81,9 +81,13 @@ def test_training_stops_after_the_checkpoint_when_it_is_enough(tmp_path):
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_diverged_run_stops_without_a_checkpoint(tmp_path, loss):
     parts = Parts(tmp_path)
-    with pytest.raises(CheckFailed, match="has diverged"):
+    with pytest.raises(CheckFailed, match="The training loss is .* at step 3: training has diverged"):
         parts.callback.on_epoch_end(0, {"mean": loss})
     assert parts.calls == []
+    parts.callback.validate = lambda: {"loss": loss, "accuracy": 0.0}  # only the last step of the interval was bad
+    with pytest.raises(CheckFailed, match="The validation loss is .* at step 3: training has diverged"):
+        parts.callback.on_epoch_end(0, {"mean": 1.0})
+    assert parts.calls == [] and parts.history == []
 
 
 def test_batches_are_counted_as_steps(monkeypatch):
