@@ -234,7 +234,7 @@ def finish(args, name, title, text, table, versions, started):
     result = {"name": name, "title": title, "text": text, "rows": table, "command": command_line(sys.argv),
               "date": today(), "machine": started, "versions": versions}
     print(rows.table(table))
-    path = args.out or (WORK / "toy" if args.toy else RESULTS) / f"{name}.json"
+    path = args.out or results(args) / f"{name}.json"
     rows.write(path, result)
     say(f"{path} written")
     return 0 if all(row.met is not False for row in table) or args.toy else 1
@@ -253,6 +253,11 @@ def command_line(words):
         shown += [word, PLACEHOLDERS[word]] if PLACEHOLDERS[word] else []
     backend = os.environ.get("KERAS_BACKEND")
     return (f"KERAS_BACKEND={backend} " if backend else "") + shlex.join(["python", *shown])
+
+
+def results(args):
+    """The folder of results; what `--toy` gives is not kept among them."""
+    return WORK / "toy" if args.toy else RESULTS
 
 
 def today():

@@ -3,9 +3,9 @@
     python benchmarks/multi30k.py --data DIR --resume      # the folder bpe-en-de: {train,valid,test.2016}.{en,de}.gz
 
 A seed takes two hours on two cores and minutes on a GPU (KERAS_BACKEND=jax); killed at any moment it goes on with
-`--resume`. What a seed gave is kept in results/multi30k/, so that the seeds may come from several machines. The recipe
-and the seeds are fixed and weights are chosen by validation: the test set is read once a seed, when it is trained, and
-the mean of the seeds is what counts.
+`--resume`. What a seed gave is kept in results/multi30k/, so that the seeds may come from several machines; `--resume`
+takes it from there, and to measure anew, leave it out. The recipe and the seeds are fixed and weights are chosen by
+validation: the test set is read once a seed, when it is trained, and the mean of the seeds is what counts.
 """
 import collections
 import functools
@@ -48,7 +48,8 @@ def main():
     parser = bench.options(TITLE, data=DATA)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N",
                         help="one training each; default: 0 1 2")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with a run that was interrupted, and take seeds whose results are kept")
     parser.add_argument("--mixed-precision", metavar="NAME", help="as for `kzoo train`")
     args = parser.parse_args()
     files = {split: [f"{split}.{language}.gz" for language in LANGUAGES] for split in SPLITS}
@@ -73,7 +74,7 @@ def main():
                                for suffix, more in (("", {}), ("_early", EARLY))}}
 
     about = {"options": options, "fields": fields, "decoding": decoding, "early": EARLY}
-    kept = (bench.WORK / "toy" if args.toy else bench.RESULTS) / "multi30k"
+    kept = bench.results(args) / "multi30k"
     records = [recipe.keep(kept / f"seed-{seed}.json", about, functools.partial(measure, seed), started, args.resume)
                for seed in args.seeds]
     runs, chosen, chosen_early, measured, measured_early = (
