@@ -37,7 +37,7 @@ def test_the_record_comes_back(run):
     assert record["identity"] == IDENTITY and record["state"] == "running"
     assert TrainOptions.from_dict(record["resolved"]).steps == 5
     assert record["files"] == FILES
-    check_same(run, record["identity"], IDENTITY)
+    check_same(run, record["identity"], IDENTITY, defaults={})
 
 
 @pytest.mark.parametrize("now, words", [
@@ -48,7 +48,15 @@ def test_the_record_comes_back(run):
 ])
 def test_what_differs_is_named(run, now, words):
     with pytest.raises(ValueError, match=f"cannot be resumed: {words}"):
-        check_same(run, IDENTITY, now)
+        check_same(run, IDENTITY, now, defaults={})
+
+
+def test_what_is_newer_than_the_run_had_its_default(run):
+    now = {**IDENTITY, "config": {**IDENTITY["config"], "new": 7}}
+    check_same(run, IDENTITY, now, defaults={"config": {"new": 7, "num_layers": 12}})
+    for defaults in ({}, {"config": {"new": 8}}, {"model": {"new": 7}}):
+        with pytest.raises(ValueError, match="config.new was .* and is now 7"):
+            check_same(run, IDENTITY, now, defaults)
 
 
 def test_a_damaged_record_is_refused(run):
