@@ -9,10 +9,11 @@ import re
 import warnings
 
 from kzoo.errors import not_installed
+from kzoo.tasks.entities import split_tag
 
 BPE_MARK = re.compile(r"@@( |$)")  # what subword-nmt leaves between the pieces of a word
-CHUNK_PREFIXES = ("B-", "I-")      # of the IOB schemes; a tag set without them has no spans
 OUTSIDE = "O"
+IOBES = str.maketrans("LU", "ES")  # the last word of several, and an only one: BILOU's letters to those seqeval reads
 
 
 def library(name):
@@ -40,8 +41,9 @@ def label_scores(expected, predicted):
 def tag_scores(expected, predicted):
     """How well tags agree.
 
-    Tags that begin with B- and I- name spans: precision, recall and F1 are those of whole spans, as conlleval counts
-    them, by seqeval. Other tags stand alone: they are then averages over the tags, by scikit-learn.
+    Tags of the schemes IOB, IOBES and BILOU (B-PER, I-PER, ...) name spans: precision, recall and F1 are those of whole
+    spans, as conlleval counts them, by seqeval. Other tags stand alone: they are then averages over the tags, by
+    scikit-learn.
 
     Args:
         expected, predicted: for each text, its tags, one a word.
@@ -52,6 +54,8 @@ def tag_scores(expected, predicted):
     words = sum(map(len, expected))
     if spans(tag for tags in expected for tag in tags):
         metrics = library("seqeval.metrics")
+        expected, predicted = ([[tag[:1].translate(IOBES) + tag[1:] for tag in tags] for tags in rows]
+                               for rows in (expected, predicted))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a score is 0 where nothing was found is no news
             found = [float(score(expected, predicted)) for score in
@@ -66,9 +70,9 @@ def tag_scores(expected, predicted):
 
 
 def spans(tags):
-    """Whether tags name spans: all but "O" begin with B- or I-."""
+    """Whether tags name spans: all but "O" are of a scheme."""
     named = {tag for tag in tags if tag != OUTSIDE}
-    return bool(named) and all(tag.startswith(CHUNK_PREFIXES) for tag in named)
+    return bool(named) and all(map(split_tag, named))
 
 
 def translation_scores(expected, predicted, bpe_marks=False):

@@ -61,8 +61,8 @@ def tag(model, inputs, overlap=None, batch_size=32, pretokenized=False):
             and its label as it is.
 
     Returns: for each text a list of {"label", "score", "text", "start", "end"}, with characters from `start` to before
-        `end`: entities where the labels begin with B- and I-, else every word. The score of an entity is the mean of
-        its words' probabilities.
+        `end`: entities where the labels are of the schemes IOB, IOBES or BILOU (B-PER, I-PER, ...), else every word.
+        The score of an entity is the mean of its words' probabilities.
     """
     texts, single = read_texts(inputs)
     before, after = model.tokenizer.template

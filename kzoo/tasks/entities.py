@@ -3,7 +3,7 @@ import bisect
 import re
 from typing import NamedTuple
 
-BEGIN, INSIDE = "BSU", "IEL"  # first letters of tags, in the schemes IOB, IOBES and BILOU
+BEGIN, INSIDE, END = "BSU", "IEL", "ESLU"  # first letters of tags, in the schemes IOB, IOBES and BILOU
 
 
 class Word(NamedTuple):
@@ -64,26 +64,26 @@ def merge(text, tagged, labels):
 
     Returns: list of {"label", "score", "text", "start", "end"}.
     """
-    if any(_split(label) for label in labels):
+    if any(split_tag(label) for label in labels):
         tagged = _entities(tagged)
     return [{"label": label, "score": score, "text": text[start:end], "start": start, "end": end}
             for label, score, start, end in tagged]
 
 
 def _entities(tagged):
-    """Words of one entity as one: it begins at B, or at an I that nothing of its kind stands before."""
+    """Words of one entity as one: it begins at B, or at an I that nothing of its kind, not yet ended, stands before."""
     groups, kind = [], None
     for label, score, start, end in tagged:
-        letter, name = _split(label) or ("O", None)
+        letter, name = split_tag(label) or ("O", None)
         if letter in INSIDE and name == kind:
             groups[-1].append((score, start, end))
         elif name is not None:
             groups.append([name, (score, start, end)])
-        kind = name
+        kind = None if letter in END else name
     return [(name, sum(score for score, _, _ in words) / len(words), words[0][1], words[-1][2])
             for name, *words in groups]
 
 
-def _split(label):
+def split_tag(label):
     """(letter, name) of B-PER; None for a label outside of any scheme."""
     return (label[0], label[2:]) if label[1:2] == "-" and label[0] in BEGIN + INSIDE and label[2:] else None

@@ -1,10 +1,12 @@
 """The scores of the libraries, against their definitions written out."""
 import math
+import random
 import sys
 
 import pytest
 
 from kzoo.evaluation.scores import (
+    IOBES,
     join_pieces,
     label_scores,
     library,
@@ -13,6 +15,7 @@ from kzoo.evaluation.scores import (
     tag_scores,
     translation_scores,
 )
+from kzoo.tasks.entities import merge
 
 EXPECTED = ["a", "a", "a", "b", "b", "c", "c"]
 PREDICTED = ["a", "a", "b", "b", "c", "c", "a"]
@@ -42,6 +45,30 @@ def test_spans_count_as_wholes():
     assert tag_scores(expected, [["O"] * 4, ["O"] * 2])["f1"] == 0
 
 
+@pytest.mark.parametrize("last, only", ["ES", "LU"])
+def test_schemes_that_mark_the_last_word_name_spans(last, only):
+    expected = [[f"{only}-X", f"{only}-X", "O", "B-Y", "I-Y", f"{last}-Y"]]
+    predicted = [[f"{only}-X", f"{only}-X", "O", "B-Y", f"{last}-Y", "O"]]  # two right, one too short
+    scores = tag_scores(expected, predicted)
+    assert [scores[name] for name in ("precision", "recall", "f1")] == [pytest.approx(2 / 3)] * 3
+    assert scores["accuracy"] == pytest.approx(4 / 6)
+    assert tag_scores(expected, expected)["f1"] == 1
+
+
+def test_what_is_scored_are_the_entities_that_answers_name():
+    draws, tags = random.Random(0), ["O"] + [f"{letter}-{kind}" for letter in "BIESLU" for kind in "XY"]
+    rows = [draws.choices(tags, k=8) for _ in range(400)]
+    renamed = [[tag[0].translate(IOBES) + tag[1:] for tag in row] for row in rows]
+
+    def named(tags):
+        found = merge("a " * len(tags), [(tag, 1.0, 2 * place, 2 * place + 1) for place, tag in enumerate(tags)], tags)
+        return [(each["label"], each["start"] // 2, each["end"] // 2) for each in found]
+
+    read = library("seqeval.metrics.sequence_labeling").get_entities
+    assert [named(row) for row in rows] == [read(row) for row in renamed]
+    assert [named(row) for row in renamed] != [named(["I" + tag[1:] for tag in row]) for row in renamed]
+
+
 def test_tags_without_spans_are_averaged():
     scores = tag_scores([["N", "V"], ["N", "N"]], [["N", "V"], ["V", "N"]])
     assert scores == {"precision": pytest.approx((1 + 1 / 2) / 2), "recall": pytest.approx((2 / 3 + 1) / 2),
@@ -49,7 +76,8 @@ def test_tags_without_spans_are_averaged():
 
 
 @pytest.mark.parametrize("tags, named", [(["O", "B-X", "I-X"], True), (["O", "NOUN"], False), (["O"], False),
-                                         (["B-X", "NOUN"], False)])
+                                         (["B-X", "L-X", "U-Y"], True), (["B-X", "NOUN"], False),
+                                         (["X-Y", "B-X"], False)])
 def test_spans_are_known_by_their_prefix(tags, named):
     assert spans(tags) is named
 
