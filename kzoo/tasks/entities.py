@@ -3,7 +3,7 @@ import bisect
 import re
 from typing import NamedTuple
 
-BEGIN, INSIDE, END = "BSU", "IEL", "ESLU"  # first letters of tags, in the schemes IOB, IOBES and BILOU
+BEGIN, INSIDE = "BSU", "IEL"  # first letters of tags, in the schemes IOB, IOBES and BILOU
 
 
 class Word(NamedTuple):
@@ -71,7 +71,7 @@ def merge(text, tagged, labels):
 
 
 def _entities(tagged):
-    """Words of one entity as one: it begins at B, or at an I that nothing of its kind, not yet ended, stands before."""
+    """Words of one entity as one: it begins at B, or at an I that nothing of its kind stands before."""
     groups, kind = [], None
     for label, score, start, end in tagged:
         letter, name = split_tag(label) or ("O", None)
@@ -79,7 +79,7 @@ def _entities(tagged):
             groups[-1].append((score, start, end))
         elif name is not None:
             groups.append([name, (score, start, end)])
-        kind = None if letter in END else name
+        kind = name
     return [(name, sum(score for score, _, _ in words) / len(words), words[0][1], words[-1][2])
             for name, *words in groups]
 

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from kzoo.tasks.entities import words_of
+from kzoo.tasks.entities import split_tag, words_of
 from kzoo.training.row_data import RowEncoder
 
 
@@ -104,7 +104,7 @@ class TokenLabels(TextEncoder):
         for word in words:
             number = int(np.searchsorted(starts, word.start, side="right")) - 1
             tag = example.tags[number]
-            inner = f"I-{tag[2:]}" if number == previous and tag.startswith("B-") else tag
+            inner = f"I-{tag[2:]}" if number == previous and split_tag(tag) else tag
             tags[word.piece] = self.numbers.get(inner, self.numbers[tag])
             previous = number
         return tags

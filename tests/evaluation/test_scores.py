@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from kzoo.evaluation.scores import (
-    IOBES,
     join_pieces,
     label_scores,
     library,
@@ -55,18 +54,25 @@ def test_schemes_that_mark_the_last_word_name_spans(last, only):
     assert tag_scores(expected, expected)["f1"] == 1
 
 
-def test_what_is_scored_are_the_entities_that_answers_name():
-    draws, tags = random.Random(0), ["O"] + [f"{letter}-{kind}" for letter in "BIESLU" for kind in "XY"]
-    rows = [draws.choices(tags, k=8) for _ in range(400)]
-    renamed = [[tag[0].translate(IOBES) + tag[1:] for tag in row] for row in rows]
+@pytest.mark.parametrize("letters", ["BIIB", "BIES", "BILU"])  # first, inner, last and only word of a span
+def test_what_is_scored_are_the_entities_that_answers_name(letters):
+    draws, tags, spans_of = random.Random(0), [], []
+    for _ in range(200):
+        kind, size = draws.choice("XYO"), draws.randint(1, 4)
+        if kind == "O":
+            tags.append("O")
+            continue
+        spans_of.append((kind, len(tags), len(tags) + size - 1))
+        parts = letters[3] if size == 1 else letters[0] + letters[1] * (size - 2) + letters[2]
+        tags += [f"{letter}-{kind}" for letter in parts]
 
     def named(tags):
         found = merge("a " * len(tags), [(tag, 1.0, 2 * place, 2 * place + 1) for place, tag in enumerate(tags)], tags)
         return [(each["label"], each["start"] // 2, each["end"] // 2) for each in found]
 
-    read = library("seqeval.metrics.sequence_labeling").get_entities
-    assert [named(row) for row in rows] == [read(row) for row in renamed]
-    assert [named(row) for row in renamed] != [named(["I" + tag[1:] for tag in row]) for row in renamed]
+    assert named(tags) == spans_of != named([tag.replace("B-", "I-") for tag in tags])
+    scores = tag_scores([tags], [["O"] * spans_of[100][1] + tags[spans_of[100][1]:]])
+    assert scores["recall"] == pytest.approx(1 - 100 / len(spans_of)) and scores["precision"] == 1
 
 
 def test_tags_without_spans_are_averaged():

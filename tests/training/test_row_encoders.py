@@ -4,6 +4,7 @@ import types
 import numpy as np
 import pytest
 
+from kzoo.tasks.entities import merge
 from kzoo.tasks.seq2seq import source_ids
 from kzoo.tokenizers import train_tokenizer
 from kzoo.training.example_files import ExampleWriter, open_examples
@@ -95,6 +96,18 @@ def test_the_first_piece_of_a_word_carries_its_tag(wordpiece, tmp_path):
     assert weights[0].tolist() == [float(tag >= 0) for tag in expected] + [0] * 3
     assert targets[0].tolist() == [max(0, tag) for tag in expected] + [0] * 3
     assert set(inputs) == {"token_ids", "padding_mask"}
+
+
+@pytest.mark.parametrize("scheme", ["BISE", "BIUL"])
+def test_parts_of_a_word_are_one_entity_in_every_scheme(wordpiece, scheme):
+    labels = ("O", *(f"{letter}-PER" for letter in scheme))
+    sentence = TaggedWords(("O'Neil", "left", "Bob", "O'Neil"), (labels[3], "O", labels[1], labels[4]), PLACE)
+    (_, (row,), _), = encoder(TokenLabels, wordpiece, labels=labels).encode([sentence])
+    tags = [labels[tag] for tag in row["tags"] if tag >= 0]
+    assert tags == [labels[3], "I-PER", "I-PER", "O", "B-PER", labels[4], "I-PER", "I-PER"]
+    text = "a " * len(tags)
+    found = merge(text, [(tag, 1.0, 2 * place, 2 * place + 1) for place, tag in enumerate(tags)], labels)
+    assert [(each["start"] // 2, each["end"] // 2) for each in found] == [(0, 2), (4, 7)]
 
 
 @pytest.mark.parametrize("kind", ["byte-bpe", "sentencepiece", "character"])
