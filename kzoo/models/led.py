@@ -83,6 +83,8 @@ class LedConfig(StacksConfig):
     tie_output: ClassVar[bool] = True
     output_bias: ClassVar[bool] = True
 
+    target_begins_as_source: ClassVar[bool] = True  # with <s>, as BART's, from which published checkpoints come
+
     def check(self):
         self.check_stacks("max_target_length")
         self.require(self.initializer_range > 0, "initializer_range", "must be above 0")

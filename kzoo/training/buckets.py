@@ -84,13 +84,13 @@ def in_order(lengths, shapes, sizes, rows):
     return result
 
 
-def choose_shapes(lengths, most, limit=None):
+def choose_shapes(lengths, most, limits=None):
     """Few shapes into which rows fit with little filling.
 
     Args:
         lengths: (N, axes) int; the longest axis of a row decides its bucket.
         most: number of shapes, at most.
-        limit: no axis gets longer; the rows must fit.
+        limits: of each axis, which does not get longer; the rows must fit.
 
     Returns: int (buckets, axes), ascending: the shapes that need the fewest tokens, in multiples of 4 or 8; fewer than
         `most` where these come close to as good.
@@ -102,7 +102,7 @@ def choose_shapes(lengths, most, limit=None):
     bucket = np.searchsorted(bounds, longest)
     shapes = np.array([_rounded(lengths[bucket == number].max(axis=0)) for number in range(len(bounds))])
     shapes = np.maximum.accumulate(shapes, axis=0)  # what is left of a bucket goes into the next
-    return shapes if limit is None else np.minimum(shapes, limit)
+    return shapes if limits is None else np.minimum(shapes, limits)
 
 
 def _best_bounds(values, counts, most):

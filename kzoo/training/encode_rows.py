@@ -48,7 +48,8 @@ def encode_table(table, encoder, folder, part, chosen=None, skip_bad_rows=False)
         faults.settle(writer.rows)
         writer.finish(source, {"examples": done - faults.count, "skipped": faults.count, "cut": encoder.cut})
     if encoder.cut:
-        note(f"Cut {encoder.cut:,} of {done:,} {part} texts to {encoder.limit} tokens.")
+        limits = " or ".join(map(str, dict.fromkeys(encoder.limits)))
+        note(f"Cut {encoder.cut:,} of {done:,} {part} texts to {limits} tokens.")
     return open_examples(folder, part, source)
 
 

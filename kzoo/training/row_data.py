@@ -29,7 +29,7 @@ class RowData(TaskData):
         self.batches_per_step = options.gradient_accumulation
         self._class_weights = encoder.class_weights
         lengths = [encoder.lengths(part) for part in (train, self.valid) if part is not None]
-        self.shapes = choose_shapes(np.concatenate(lengths), options.length_buckets, encoder.limit)
+        self.shapes = choose_shapes(np.concatenate(lengths), options.length_buckets, encoder.limits)
         self._buckets = Buckets(lengths[0], self.shapes, options.batch_size, options.batch_tokens, options.seed,
                                 options.sort_by_length)
         self.sizes = self._buckets.sizes
@@ -72,7 +72,7 @@ class RowEncoder(abc.ABC):
         ragged, single: names of the columns whose rows have several values, and one.
         measures, metric: see `TaskData`.
         class_weights: (N,) float32 by label, or None.
-        limit: most tokens on an axis.
+        limits: most tokens on each axis, or None.
     """
 
     ragged = ("token_ids",)

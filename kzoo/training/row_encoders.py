@@ -21,6 +21,7 @@ class TextEncoder(RowEncoder):
     def __init__(self, tokenizer, options, config, limit, labels=None):
         self.tokenizer = tokenizer
         self.limit = limit
+        self.limits = None if limit is None else (limit,)
         self.truncate = options.truncate
         self.numbers = {label: number for number, label in enumerate(labels or ())}
         self.pad_id = 0 if tokenizer.pad_id is None else tokenizer.pad_id
@@ -31,16 +32,17 @@ class TextEncoder(RowEncoder):
         return {"encoder": type(self).__name__, "tokenizer": self.tokenizer.fingerprint, "limit": self.limit,
                 "truncate": self.truncate, "labels": list(self.numbers)}
 
-    def surround(self, ids, before=(), after=(), what="text"):
-        """(ids with their special tokens, cut to the limit if that was asked for; fault)."""
+    def surround(self, ids, before=(), after=(), what="text", axis=0):
+        """(ids with their special tokens, cut to the limit of their axis if that was asked for; fault)."""
         if not ids:
             return None, f"the {what} gives no tokens"
-        room = math.inf if self.limit is None else self.limit - len(before) - len(after)
+        limit = self.limits and self.limits[axis]
+        room = math.inf if limit is None else limit - len(before) - len(after)
         if len(ids) > room:
             if not self.truncate:
+                field = "sequence_length" if limit == self.limit else "max_target_length"
                 return None, (f"the {what} has {len(ids) + len(before) + len(after)} tokens and the model takes "
-                              f"{self.limit}. Cut such texts with truncate='end' (--truncate), or raise "
-                              "`sequence_length`")
+                              f"{limit}. Cut such texts with truncate='end' (--truncate), or raise `{field}`")
             self.cut += 1
             ids = ids[:room] if self.truncate == "end" else ids[-room:]
         return [*before, *ids, *after], ""
@@ -115,16 +117,24 @@ class TokenLabels(TextEncoder):
 
 
 class TextPairs(TextEncoder):
-    """A source and its target, which the decoder reads shifted by one."""
+    """A source and its target, which the decoder reads shifted by one.
+
+    The target ends with the model's end token. It begins with what the tokenizer puts before a text where the config
+    says `target_begins_as_source`, as published models of the family were trained.
+    """
 
     ragged = ("source", "target")
 
     def __init__(self, tokenizer, options, config, limit, labels=None):
         super().__init__(tokenizer, options, config, limit)
         self.pad_id, self.eos_id, self.start_id = config.pad_id, config.eos_id, config.decoder_start_id
+        if limit is not None:
+            self.limits = limit, min(limit, getattr(config, "max_target_length", limit))
+        self.target_begin = tokenizer.template[0] if getattr(config, "target_begins_as_source", False) else ()
 
     def identity(self):
-        return {**super().identity(), "eos_id": self.eos_id}
+        return {**super().identity(), "eos_id": self.eos_id, "limits": self.limits and list(self.limits),
+                "target_begin": list(self.target_begin)}
 
     def encode(self, examples):
         before, after = self.tokenizer.template
@@ -135,7 +145,7 @@ class TextPairs(TextEncoder):
         for example, source, target in zip(examples, *sides, strict=True):
             source, fault = self.surround(source, before, after, "source")
             if not fault:
-                target, fault = self.surround(target, (), (self.eos_id,), "target")
+                target, fault = self.surround(target, self.target_begin, (self.eos_id,), "target", axis=1)
             yield example, [] if fault else [{"source": source, "target": target}], fault
 
     def lengths(self, examples):

@@ -132,7 +132,7 @@ def test_lengths_are_multiples_of_few():
 
 
 def test_shapes_end_at_the_limit():
-    assert choose_shapes(np.array([[3, 9], [13, 12]]), 1, limit=13).tolist() == [[13, 12]]
+    assert choose_shapes(np.array([[3, 9], [13, 12]]), 1, limits=(13, 12)).tolist() == [[13, 12]]
 
 
 def test_what_does_not_fit_is_refused():

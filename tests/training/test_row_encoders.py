@@ -4,11 +4,13 @@ import types
 import numpy as np
 import pytest
 
+from kzoo.models.led import LedConfig
 from kzoo.tasks.entities import merge
 from kzoo.tasks.seq2seq import source_ids
 from kzoo.tokenizers import train_tokenizer
 from kzoo.training.example_files import ExampleWriter, open_examples
 from kzoo.training.options import TrainOptions
+from kzoo.training.row_data import RowData
 from kzoo.training.row_encoders import SequenceLabels, TextPairs, TokenLabels
 from kzoo.training.row_files import Place
 from kzoo.training.tables import LabelledText, TaggedWords, TextPair
@@ -162,6 +164,22 @@ def test_a_long_side_is_a_fault_that_names_it(sentencepiece, source, target, wor
     (_, (row,), _), = encoder(TextPairs, sentencepiece, 4, truncate="end").encode([pair])
     assert row["source"][-1] == row["target"][-1] == CONFIG.eos_id
     assert max(len(row["source"]), len(row["target"])) == 4
+
+
+def test_a_target_has_a_limit_and_a_beginning_of_its_own(wordpiece, tmp_path):
+    config = LedConfig(**vars(CONFIG), max_target_length=5)
+    (start,), _ = wordpiece.template
+    pair = TextPair("a song of home and a song", "a song of home and", ("",), PLACE)
+    made = TextPairs(wordpiece, TrainOptions(), config, 40)
+    (_, _, fault), = made.encode([pair])
+    assert fault.startswith("the target has 7 tokens and the model takes 5.") and "`max_target_length`" in fault
+    made = TextPairs(wordpiece, TrainOptions(truncate="end"), config, 40)
+    rows = store(made, [pair], tmp_path)
+    assert made.cut == 1 and rows["target"][0].tolist() == [start, *wordpiece.encode("a song of")[1:-1], CONFIG.eos_id]
+    assert len(rows["source"][0]) > 5
+    assert RowData(rows, None, TrainOptions(batch_size=1), made).shapes.tolist() == [[12, 5]]
+    (_, (row,), _), = encoder(TextPairs, wordpiece).encode([pair])  # of a family without either
+    assert row["target"] == [*wordpiece.encode("a song of home and")[1:-1], CONFIG.eos_id]
 
 
 def test_the_end_of_a_validation_has_the_perplexity(sentencepiece):
