@@ -33,12 +33,12 @@ def check_sizes(config, tensors):
     """
     layers = sum(config.layer_counts().values())
     if layers > len(tensors.names()):
-        raise ValueError(f"{tensors.folder}: config.json says there are {layers} layers, and there are only "
+        raise ValueError(f"{tensors.folder}: the config says there are {layers} layers, and there are only "
                          f"{len(tensors.names())} tensors.")
     lengths = {length for name in tensors.names() for length in tensors.shape(name)}
     for field, length in config.stored_axes().items():
         if length not in lengths:
-            raise ValueError(f"{tensors.folder}: config.json asks for {length} as `{field}`, and no stored tensor has "
+            raise ValueError(f"{tensors.folder}: the config asks for {length} as `{field}`, and no stored tensor has "
                              "an axis of that length.")
 
 

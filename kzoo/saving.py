@@ -1,6 +1,7 @@
 """Make, save and load models: presets, kzoo's own folders, Hugging Face checkpoint folders."""
 import pathlib
 import warnings
+from typing import NamedTuple
 
 from kzoo.checkpoint import check_sizes, load_weights, native_table, save_weights, variables_by_path
 from kzoo.errors import unknown
@@ -83,20 +84,82 @@ def write_model(model, folder, format="kzoo", config=None):
         model.tokenizer.save(folder)
 
 
-def load(path, task=None, dtype=None, **settings):
+def load(path, task=None, dtype=None, **overrides):
     """Open a kzoo run, or a Hugging Face checkpoint folder (config.json and safetensors, single or sharded).
 
-    What the task adds to a backbone may be missing from the folder, if it was saved for another task or `settings`
-    change it. Such weights are drawn anew, a warning names them, and `model.newly_initialized` lists them.
+    What the task adds to a backbone may be missing from the folder, if it was saved for another task or its settings
+    are to be others. Such weights are drawn anew, a warning names them, and `model.newly_initialized` lists them.
 
     Args:
         path: the folder.
         task: choose the head; None means the one that was saved, or the family's first.
         dtype: a Keras dtype policy; None means the global one. Stored float16 and bfloat16 become float32 variables.
-        settings: of the task, such as `labels`, instead of those that were saved.
+        overrides: settings of the task, such as `labels`, and config fields, such as `dropout` or
+            `gradient_checkpointing`, instead of those that were saved. A field that sizes a weight is refused; one that
+            the weights were trained with, such as `num_heads`, is for you to answer for.
 
-    Raises: FileNotFoundError and ValueError that name the file and what is wrong with it.
+    Raises: FileNotFoundError and ValueError that name the file and what is wrong with it, ValueError or TypeError for a
+        bad override.
     """
+    stored = read_stored(path)
+    family, layout = stored.family, stored.layout
+    task = task or stored.task or family.tasks[0]
+    names = get_task_class(task, family).setting_names
+    settings = {name: overrides.pop(name) for name in names if name in overrides}
+    for name in overrides:
+        if name not in family.config.field_names():
+            raise ValueError(unknown(f"setting of the task {task!r} or field of its config", name,
+                                     (*names, *family.config.field_names())))
+    config = stored.config.replace(**overrides)
+    saved = stored.settings if task == stored.task else {}
+    if layout is not None:
+        if task == stored.task:
+            saved = read_settings(stored.values, names)
+        if "pooling" in names:
+            saved = {**saved, **read_pooling(stored.folder)}
+    check_sizes(config, stored.tensors)
+    model = build_task(family, config, task, tokenizer=_load_tokenizer(stored.folder), dtype=dtype,
+                       **{**saved, **settings})
+    new_head = task != stored.task or any(getattr(model, name) != saved.get(name) for name in settings)
+    if layout is None:
+        table = native_table(model, new_head, stored.tensors.names())
+    else:
+        table = layout.table(model, stored.task, new_head)
+    fresh, variables = load_weights(model, stored.tensors, table), variables_by_path(model)
+    # What is frozen takes no part in the answers: it is only kept for the next one to load.
+    model.newly_initialized = tuple(path for path in fresh if variables[path].trainable)
+    if model.newly_initialized:
+        warnings.warn(f"{stored.folder} holds no weights for {', '.join(model.newly_initialized)}: the head of "
+                      f"{task!r} is newly initialised. Train the model before its predictions are used.",
+                      stacklevel=2)
+    return model
+
+
+class Stored(NamedTuple):
+    """What a folder says of its model.
+
+    Attributes:
+        folder: pathlib.Path.
+        values: the dict in config.json.
+        tensors: a `TensorFolder`.
+        family: `Family`.
+        layout: `Layout` of a Hugging Face folder, None of kzoo's own.
+        config: the family's config.
+        task: the one that was saved, or None.
+        settings: of that task; empty for a Hugging Face folder, where they depend on the task that is asked for.
+    """
+    folder: pathlib.Path
+    values: dict
+    tensors: TensorFolder
+    family: object
+    layout: object
+    config: object
+    task: str | None
+    settings: dict
+
+
+def read_stored(path):
+    """`Stored` of a folder; no weight is read. Raises: as `load`."""
     folder = pathlib.Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder. Give a kzoo run or a Hugging Face checkpoint folder.")
@@ -108,41 +171,17 @@ def load(path, task=None, dtype=None, **settings):
                                 "checkpoint.")
     values = _read_config(folder)
     tensors = TensorFolder(folder)
-    layout = None
+    layout, settings = None, {}
     try:
         if "kzoo" in values:
-            family, config, saved_task, saved = _read_native(values["kzoo"])
+            family, config, task, settings = _read_native(values["kzoo"])
         else:
             family, layout = find_layout(families(), values)
-            config, saved_task = layout.read_config(family.config, values, tensors), layout.saved_task(values)
-            saved = {}
-        get_task_class(saved_task or family.tasks[0], family)
+            config, task = layout.read_config(family.config, values, tensors), layout.saved_task(values)
+        get_task_class(task or family.tasks[0], family)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from error
-    task = task or saved_task or family.tasks[0]
-    names = get_task_class(task, family).setting_names
-    _refuse_settings(task, settings, names)
-    if task != saved_task:
-        saved = {}
-    elif layout is not None:
-        saved = read_settings(values, names)
-    if layout is not None and "pooling" in names:
-        saved = {**saved, **read_pooling(folder)}
-    check_sizes(config, tensors)
-    model = build_task(family, config, task, tokenizer=_load_tokenizer(folder), dtype=dtype, **{**saved, **settings})
-    new_head = task != saved_task or any(getattr(model, name) != saved.get(name) for name in settings)
-    if layout is None:
-        table = native_table(model, new_head, tensors.names())
-    else:
-        table = layout.table(model, saved_task, new_head)
-    fresh, variables = load_weights(model, tensors, table), variables_by_path(model)
-    # What is frozen takes no part in the answers: it is only kept for the next one to load.
-    model.newly_initialized = tuple(path for path in fresh if variables[path].trainable)
-    if model.newly_initialized:
-        warnings.warn(f"{folder} holds no weights for {', '.join(model.newly_initialized)}: the head of "
-                      f"{task!r} is newly initialised. Train the model before its predictions are used.",
-                      stacklevel=2)
-    return model
+    return Stored(folder, values, tensors, family, layout, config, task, settings)
 
 
 def _read_config(folder):
@@ -188,16 +227,12 @@ def _read_native(values):
     settings = values.get("settings", {})
     if not isinstance(settings, dict):
         raise TypeError(f"`settings` must be a dict. Received: {settings!r}.")
-    _refuse_settings(task, settings, get_task_class(task, family).setting_names)
-    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
-    return family, family.config.from_dict(values["config"]), task, settings
-
-
-def _refuse_settings(task, settings, names):
+    names = get_task_class(task, family).setting_names
     for name in settings:
         if name not in names:
-            raise ValueError(unknown(f"setting of the task {task!r}", name, names) if names else
-                             f"The task {task!r} has no settings. Received: {name!r}.")
+            raise ValueError(unknown(f"setting of the task {task!r}", name, names))
+    settings = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    return family, family.config.from_dict(values["config"]), task, settings
 
 
 def _text(values, name):

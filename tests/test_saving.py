@@ -31,6 +31,11 @@ def run(model, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.fixture(params=["kzoo", "hugging_face"])
+def format(request):
+    return request.param
+
+
 def logits(model):
     return ops.convert_to_numpy(model({"token_ids": np.arange(14, dtype="int32").reshape(2, 7)}))
 
@@ -205,6 +210,27 @@ def test_precision_is_chosen_when_loading(run, model):
     assert 0 < difference.max() < 0.1
 
 
+def test_fields_of_the_config_are_chosen_when_loading(model, tmp_path, format):
+    kzoo.save(model, tmp_path / "model", format=format)
+    loaded = kzoo.load(tmp_path / "model", dropout=0.3, pattern="blockwise")
+    assert loaded.config == model.config.replace(dropout=0.3, pattern="blockwise")
+    np.testing.assert_allclose(logits(loaded), logits(model), atol=1e-5)  # the same attention
+    local = kzoo.load(tmp_path / "model", pattern={"name": "block_local", "block_size": 2})
+    assert np.abs(logits(local) - logits(model)).max() > 1e-4
+
+
+@pytest.mark.parametrize("overrides, error, words", [
+    ({"hidden_dim": 8}, ValueError, "the config asks for 8 as `hidden_dim`, and no stored tensor"),
+    ({"num_layers": 40}, ValueError, "the config says there are 40 layers, and there are only"),
+    ({"head_dim": 3}, ValueError, "Unknown setting of the task 'text-generation' or field of its config 'head_dim'"),
+    ({"dropout": "0.3"}, TypeError, "`dropout` of GPT2Config must be float. Received: '0.3'"),
+    ({"num_heads": 4}, ValueError, "`hidden_dim` of GPT2Config must be divisible by `num_heads`"),
+])
+def test_fields_that_the_weights_do_not_fit_are_refused(run, overrides, error, words):
+    with pytest.raises(error, match=words):
+        kzoo.load(run, **overrides)
+
+
 def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
@@ -226,11 +252,6 @@ def encoder(task, **changes):
 
 def arrays(model):
     return {path: ops.convert_to_numpy(variable) for path, variable in variables_by_path(model).items()}
-
-
-@pytest.fixture(params=["kzoo", "hugging_face"])
-def format(request):
-    return request.param
 
 
 def load_with_new_head(folder, expected, **options):
@@ -286,9 +307,9 @@ def test_a_classifier_of_texts_is_none_of_tokens(tmp_path, format, saved, wanted
 
 def test_settings_that_a_task_does_not_have_are_refused(tmp_path):
     kzoo.save(encoder("fill-mask"), tmp_path / "run")
-    with pytest.raises(ValueError, match="The task 'fill-mask' has no settings. Received: 'labels'"):
+    with pytest.raises(ValueError, match="Unknown setting of the task 'fill-mask' or field of its config 'labels'"):
         kzoo.load(tmp_path / "run", labels=("a", "b"))
-    with pytest.raises(ValueError, match="Unknown setting of the task 'text-classification' 'label'"):
+    with pytest.raises(ValueError, match="'text-classification' or field .* 'label'. Did you mean 'labels'"):
         kzoo.load(tmp_path / "run", task="text-classification", label=("a", "b"))
     with pytest.raises(ValueError, match="Family 'bert' cannot serve the task 'translation'. It can: fill-mask"):
         kzoo.load(tmp_path / "run", task="translation")

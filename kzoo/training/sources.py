@@ -9,7 +9,7 @@ import random
 from kzoo.files import read_json
 from kzoo.hugging_face import find_layout, read_settings
 from kzoo.registry import families, get_preset, get_task_class
-from kzoo.saving import check_vocabulary, create, load, special_ids
+from kzoo.saving import check_vocabulary, create, load, read_stored, special_ids
 from kzoo.tokenizers import KINDS, Tokenizer, load_tokenizer, train_tokenizer
 from kzoo.training.options import parse_overrides
 
@@ -24,7 +24,7 @@ class ModelSource:
     Args:
         model: preset name, folder, or task model.
         task: what it shall do.
-        overrides: config fields, for a preset.
+        overrides: config fields, for a preset or a folder.
         precision: "float16", "bfloat16" or None.
 
     Attributes:
@@ -49,15 +49,17 @@ class ModelSource:
             self.overrides = parse_overrides(family.config, overrides)
             self.config = row.config.replace(**self.overrides)
             return
-        if overrides:
-            raise ValueError("`overrides` change the config of a preset; a trained model keeps the one it has.")
         if isinstance(model, (str, os.PathLike)):
             self.name = f"folder {pathlib.Path(model).resolve()}"
             self._folder = model
+            self.overrides = parse_overrides(read_stored(model).family.config, overrides)
             return
         if not hasattr(model, "config") or not hasattr(model, "task"):
             raise TypeError("`model` must be the name of a preset, a folder, or a kzoo model. "
                             f"Received: {type(model).__name__}.")
+        if overrides:
+            raise ValueError("`overrides` change the config of a preset or a folder; a model that is there keeps its "
+                             "own. Give them to kzoo.create or kzoo.load, which make it.")
         if precision and model.dtype_policy.name != self._dtype:
             raise ValueError("`mixed_precision` is decided when a model is made: give a preset or a folder, or "
                              f"make the model with dtype={self._dtype!r}.")
@@ -79,7 +81,7 @@ class ModelSource:
                 saved = saved_labels(self._folder, self.task) if labels is not None else None
                 known = saved is not None and set(labels) <= set(saved)
                 settings = {} if labels is None or known else {"labels": tuple(labels)}
-                self._use(load(self._folder, task=self.task, dtype=self._dtype, **settings))
+                self._use(load(self._folder, task=self.task, dtype=self._dtype, **settings, **self.overrides))
         if self._model is not None and labels is not None:
             self.labels = tuple(self._model.labels)
 

@@ -52,7 +52,7 @@ def train(model, data, out, task="text-generation", valid=None, tokenizer=None, 
             None means the model's own, or byte-bpe for text-generation, sentencepiece for translation and
             summarization, and wordpiece for the others.
         vocabulary_size: of a tokenizer that is trained; None means its own default.
-        overrides: config fields that differ from the preset's; words are read as the field's type.
+        overrides: config fields that differ from the preset's or the folder's; words are read as the field's type.
         columns: where the rows of a table have what the task needs: "text=sentence,label=2", by header name or by
             position from 1; see `kzoo.training.columns.parse_columns`.
         skip_bad_rows: leave out rows that cannot be used, and say how many and which, instead of refusing the file.

@@ -126,12 +126,13 @@ def test_fine_tuning_for_another_task_says_what_is_new(tmp_path):
     train("bert-tiny", running_text(tmp_path), tmp_path / "first", "fill-mask", sequence_length=16, **BERT)
     with pytest.warns(UserWarning, match="classifier.* is newly initialised"):
         run = train(tmp_path / "first", texts(tmp_path), tmp_path / "second", "text-classification", truncate="end",
-                    **{**options, "learning_rate": 1e-9, "weight_decay": 0.0})
+                    **{**options, "learning_rate": 1e-9, "weight_decay": 0.0, "overrides": {"dropout": "0.3"}})
     first = kzoo.load(tmp_path / "first")
     same = [np.allclose(*(keras.ops.convert_to_numpy(variable) for variable in pair), atol=1e-6)
             for pair in zip(first.backbone.weights, run.model.backbone.weights, strict=True)]
     assert all(same) and run.model.tokenizer.fingerprint == first.tokenizer.fingerprint
     assert run.results["newly_initialized"] == list(run.model.newly_initialized) != []
+    assert kzoo.load(tmp_path / "second").config == first.config.replace(dropout=0.3) != first.config
     # Labels that it knows are no reason for a new head, others are.
     three = ("yes", "perhaps", "no")
     for labels, expected, new in ((("yes",), ("no", "yes"), False), (three, three, True)):

@@ -85,7 +85,7 @@ def test_bad_models_are_refused(arguments, error, words):
 def test_a_model_that_is_there_is_used_as_it_is(tmp_path, tokenizer):
     model = kzoo.create("gpt2-nano", tokenizer=tokenizer, num_layers=1, num_heads=2, hidden_dim=6)
     assert ModelSource(model, TASK, None, None).make(tokenizer, 3) is model
-    with pytest.raises(ValueError, match="`overrides` change the config of a preset"):
+    with pytest.raises(ValueError, match="`overrides` change the config of a preset or a folder"):
         ModelSource(model, TASK, {"dropout": 0.1}, None)
     with pytest.raises(ValueError, match="dtype='mixed_float16'"):
         ModelSource(model, TASK, None, "float16")
@@ -94,8 +94,19 @@ def test_a_model_that_is_there_is_used_as_it_is(tmp_path, tokenizer):
     source.open(None, seed=3)
     assert source.tokenizer.fingerprint == tokenizer.fingerprint
     loaded = source.make(tokenizer, 3)
-    assert loaded.compute_dtype == "bfloat16"
+    assert loaded.compute_dtype == "bfloat16" and loaded.config == model.config
     assert all(np.array_equal(a, b) for a, b in zip(weights(loaded), weights(model), strict=True))
+
+
+def test_a_folder_is_given_another_config(tmp_path, tokenizer):
+    model = kzoo.create("gpt2-nano", tokenizer=tokenizer, num_layers=1, num_heads=2, hidden_dim=6)
+    kzoo.save(model, tmp_path / "saved")
+    source = ModelSource(tmp_path / "saved", TASK, {"dropout": "0.3", "gradient_checkpointing": "true"}, None)
+    source.open(None, seed=3)
+    assert source.config == model.config.replace(dropout=0.3, gradient_checkpointing=True) != model.config
+    assert all(np.array_equal(a, b) for a, b in zip(weights(source.make(tokenizer, 3)), weights(model), strict=True))
+    with pytest.raises(ValueError, match="Did you mean 'dropout'"):
+        ModelSource(tmp_path / "saved", TASK, {"dropuot": "0.3"}, None)
 
 
 def test_a_folder_tells_the_labels_of_its_head(tmp_path):
