@@ -78,7 +78,7 @@ def render_readme(manifest):
     rows = [f"| `{row['file']}` | {row['runtime']} | {sum(bytes_of[name] for name in row['files']) / 1e6:.1f} MB | "
             f"{'yes' if row['verified'] else '**no**'} |" for row in artifacts]
     runtimes = list(dict.fromkeys(row["runtime"] for row in artifacts))
-    has_tokenizer = "tokenizer.json" in bytes_of
+    has_tokenizer = bool({"tokenizer.json", "source.spm"} & bytes_of.keys())
     has_litertlm = any(name.endswith(".litertlm") for name in bytes_of)
     first = next(name for name in ("onnx", "tflite", "savedmodel", "keras") if name in runtimes)
     known = {"text-generation": _generation, RECURRENT: _recurrent, **dict.fromkeys(REWRITING, _rewriting)}
@@ -91,13 +91,13 @@ def render_readme(manifest):
         "runtime": first, "extra": {"onnx": "", "tflite": "[tflite]"}.get(first, "[train]"),
         "context": sizes["max_sequence_length"], "folder": "path/to/this/folder", "name": manifest["family"],
         "tflite_cpp": TFLITE_CPP, "litertlm": readme_generation.LITERTLM if has_litertlm else "",
-        **_javascript(manifest, has_tokenizer), **values, **_strings(manifest, artifacts)}
+        **_javascript(manifest, "tokenizer.json" in bytes_of), **values, **_strings(manifest, artifacts)}
     parts = [HEAD, *(texts[name] for name in texts if name in runtimes)]
     return "".join(part.substitute(values) for part in parts) + describe_layouts(bytes_of)
 
 
 def _javascript(manifest, has_tokenizer):
-    """Values of the ONNX texts; transformers.js wants a tokenizer."""
+    """Values of the ONNX texts; transformers.js wants a tokenizer, as tokenizer.json."""
     files = {JAVASCRIPT_TYPES[row["variant"]]: row["file"] for row in manifest["artifacts"] if row["runtime"] == "onnx"}
     if not files:
         return {"javascript": "", "web_session": ""}

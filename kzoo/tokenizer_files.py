@@ -9,8 +9,8 @@ from kzoo import files
 from kzoo import tokenizer_settings as declared
 from kzoo.sentencepiece_conversion import parse, template
 
-EXPECTED = ("tokenizer.json, vocab.json with merges.txt, vocab.txt, or a SentencePiece model (tokenizer.model, "
-            "spiece.model, *.model)")
+EXPECTED = ("tokenizer.json, vocab.json with merges.txt, vocab.txt, a SentencePiece model (tokenizer.model, "
+            "spiece.model, *.model), or source.spm and target.spm with vocab.json")
 
 # tokenizer_class without its ending -> (begin, end): which special tokens a SentencePiece tokenizer adds.
 SENTENCEPIECE_TEMPLATES = {"T5": (False, True), "MT5": (False, True), "Pegasus": (False, True), "Llama": (True, False),
@@ -91,7 +91,7 @@ def _read_tokenizer_json(path, model_path=None):
 def _prefer_sentencepiece(result, model_path, vocabulary):
     """Encode by the SentencePiece model, unless tokenizer.json numbers its pieces differently (XLM-R) or adds words."""
     fast = result["fast"]
-    model = _sentencepiece_bytes(model_path)
+    model = sentencepiece_bytes(model_path)
     pieces = _pieces(model)
     extra = sorted((index, token) for token, index in vocabulary.items() if index >= len(pieces))
     special = {token.content for token in fast.get_added_tokens_decoder().values() if token.special}
@@ -132,7 +132,7 @@ def _read_byte_bpe(vocabulary_path, merges_path):
     for path, other in ((vocabulary_path, merges_path), (merges_path, vocabulary_path)):
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; {other.name} needs it beside it (byte-level BPE).")
-    vocabulary = _vocabulary(vocabulary_path)
+    vocabulary = read_vocabulary(vocabulary_path)
     merges = _merges(merges_path, vocabulary, vocabulary_path)
     settings = declared.read(vocabulary_path.parent)
     prefix = bool(settings.get("add_prefix_space", False))
@@ -202,7 +202,7 @@ def bert_template(fast, cls, sep):
 
 
 def _read_sentencepiece(path):
-    model = _sentencepiece_bytes(path)
+    model = sentencepiece_bytes(path)
     pieces = _pieces(model)
     settings = declared.read(path.parent)
     import sentencepiece
@@ -245,7 +245,8 @@ def _json(path):
     return files.read_json(path)
 
 
-def _vocabulary(path):
+def read_vocabulary(path):
+    """dict token -> id of a JSON file. Raises ValueError for anything else in it, or an id that is there twice."""
     vocabulary = _json(path)
     for token, index in vocabulary.items():
         if type(index) is not int or index < 0:
@@ -297,7 +298,8 @@ def _lines(path):
     return vocabulary
 
 
-def _sentencepiece_bytes(path):
+def sentencepiece_bytes(path):
+    """A SentencePiece model's file, tried out. Raises ValueError if it is none, or damaged."""
     import sentencepiece
     model = _bytes(path)
     try:

@@ -14,7 +14,8 @@ from kzoo import files
 
 KINDS = ("character", "byte-bpe", "wordpiece", "sentencepiece")
 
-FILES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt")  # or a SentencePiece model, *.model
+FILES = ("tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "source.spm", "target.spm",
+         "target_vocab.json")  # or a SentencePiece model, *.model
 SETTINGS = ("special_tokens_map.json", "tokenizer_config.json", "added_tokens.json")
 
 # What a token may stand for; each is also a `<role>_token` of tokenizer_config.json.
@@ -26,15 +27,18 @@ def load_tokenizer(path):
 
     Args:
         path: a folder, or one of its files: tokenizer.json, vocab.json with merges.txt, vocab.txt (WordPiece), or a
-            SentencePiece model (tokenizer.model, spiece.model, *.model). A folder that holds both tokenizer.json and
-            a SentencePiece model with the same pieces encodes by the SentencePiece model. tokenizer_config.json
-            beside them says which special tokens exist and which are added; without it the conventions of
-            GPT-2, RoBERTa, BERT and T5 apply, known by the tokens the vocabulary holds.
+            SentencePiece model (tokenizer.model, spiece.model, *.model); or a folder with OPUS-MT's source.spm,
+            target.spm and vocab.json. A folder that holds both tokenizer.json and a SentencePiece model with the same
+            pieces encodes by the SentencePiece model. tokenizer_config.json beside them says which special tokens
+            exist and which are added; without it the conventions of GPT-2, RoBERTa, BERT and T5 apply, known by the
+            tokens the vocabulary holds.
 
     Returns: a `Tokenizer`.
     Raises: OSError for a missing or unreadable file, ValueError for one that is damaged or of another kind.
     """
-    from kzoo import tokenizer_files
+    from kzoo import marian_tokenizer, tokenizer_files
+    if marian_tokenizer.lies_in(path):
+        return marian_tokenizer.read(path)
     return Tokenizer(**tokenizer_files.read(path))
 
 
@@ -88,7 +92,7 @@ class Tokenizer:
     """Encodes text into ids and decodes ids into text; made by `load_tokenizer` or `train_tokenizer`.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `KINDS`, or "marian".
         vocabulary_size: the largest id plus one; a model's own `vocabulary_size` may be larger (padded), never smaller.
         bos_id, eos_id, unk_id, pad_id, cls_id, sep_id, mask_id: int, or None where there is no such token.
         recognises_special_tokens: whether a special token's name inside a text stands for the token. True for
@@ -135,6 +139,11 @@ class Tokenizer:
         fast.no_padding()
         self._recognise(fast, self.recognises_special_tokens)
         return fast
+
+    @property
+    def targets(self):
+        """The tokenizer of targets, where sources have one of their own, as OPUS-MT's have; else this one."""
+        return self
 
     @functools.cached_property
     def _opposite(self):
@@ -274,18 +283,21 @@ class Tokenizer:
     def _encode(self, texts, add_special_tokens, recognise):
         recognise = self.recognises_special_tokens if recognise is None else recognise
         try:
-            if self._processor is not None and not recognise:
-                # The library starts a pool of threads for a list.
-                rows = [self._processor.encode(texts[0])] if len(texts) == 1 else self._processor.encode(texts)
-                before, after = self.template if add_special_tokens else ((), ())
-                return [[*before, *row, *after] for row in rows]
-            fast = self.fast if recognise == self.recognises_special_tokens else self._opposite
-            # The "fast" call leaves out offsets: a fifth of the time on long texts.
-            return [row.ids for row in fast.encode_batch_fast(texts, add_special_tokens=add_special_tokens)]
+            return self._rows(texts, add_special_tokens, recognise)
         except Exception as error:
             for text in texts:
                 _refuse_surrogates(text, error)
             raise
+
+    def _rows(self, texts, add_special_tokens, recognise):
+        if self._processor is not None and not recognise:
+            # The library starts a pool of threads for a list.
+            rows = [self._processor.encode(texts[0])] if len(texts) == 1 else self._processor.encode(texts)
+            before, after = self.template if add_special_tokens else ((), ())
+            return [[*before, *row, *after] for row in rows]
+        fast = self.fast if recognise == self.recognises_special_tokens else self._opposite
+        # The "fast" call leaves out offsets: a fifth of the time on long texts.
+        return [row.ids for row in fast.encode_batch_fast(texts, add_special_tokens=add_special_tokens)]
 
     def decode(self, ids, skip_special_tokens=True):
         """The text of ids.

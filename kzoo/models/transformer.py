@@ -356,6 +356,7 @@ DECODER_FIELDS = (
 )
 TARGET_FIELD = ("target_vocabulary_size", "vocabulary_size", "decoder_vocab_size")
 MARIAN_ONLY = {"norm_placement": "post", "position": "sinusoidal_halves", "layer_norm_epsilon": 1e-5}
+MARIAN_BIAS = "final_logits_bias"
 MARIAN_REFUSED = ("normalize_before", "normalize_embedding", "add_final_layer_norm")
 
 
@@ -372,7 +373,7 @@ def _marian_head(config):
     target = "token_embedding" if config.share_embeddings else "target_embedding"
     output = (Tied("lm_head.weight", f"transformer/{target}/embeddings") if config.tie_output
               else Tensor("lm_head.weight", "transformer/output_embedding/embeddings"))
-    bias = (Tensor("final_logits_bias", "transformer/output_bias", extra_axes=1),)
+    bias = (Tensor(MARIAN_BIAS, "transformer/output_bias", extra_axes=1),)
     return (output, *bias) if config.output_bias else (output,)
 
 
@@ -394,7 +395,9 @@ def _read_marian(ours, theirs, tensors):
     for name in MARIAN_REFUSED:
         if theirs.get(name):
             raise ValueError(f"`{name}` in config.json is {theirs[name]!r}; supported is only false.")
-    ours.update(MARIAN_ONLY, initializer_range=theirs.get("init_std", 0.02), output_bias=True)
+    # Their class always has the bias; `output_bias` is what `_write_marian` says of a model without.
+    biased = theirs.get("output_bias") is not False or (tensors is not None and MARIAN_BIAS in tensors.names())
+    ours.update(MARIAN_ONLY, initializer_range=theirs.get("init_std", 0.02), output_bias=biased)
     ours.setdefault("scale_embedding", False)
     read_decoder_fields(ours, theirs, (*DECODER_FIELDS, TARGET_FIELD))
     start = theirs.get("decoder_start_token_id")
@@ -425,7 +428,8 @@ def _write_marian(theirs, config):
     options = config.generation_defaults()
     theirs.update(init_std=config.initializer_range or 0.02, num_hidden_layers=config.num_layers,
                   bad_words_ids=[[token_id] for token_id in options["suppress_tokens"]] or None,
-                  forced_eos_token_id=options["forced_eos_token_id"])
+                  forced_eos_token_id=options["forced_eos_token_id"],
+                  **({} if config.output_bias else {"output_bias": False}))
 
 
 TASKS = ("translation", "summarization")

@@ -140,8 +140,8 @@ class TextPairs(TextEncoder):
         before, after = self.tokenizer.template
         if not after or after[-1] != self.eos_id:
             after = (*after, self.eos_id)
-        sides = [self.tokenizer.encode_batch([getattr(example, side) for example in examples], add_special_tokens=False)
-                 for side in ("source", "target")]
+        sides = [tokenizer.encode_batch([getattr(example, side) for example in examples], add_special_tokens=False)
+                 for side, tokenizer in (("source", self.tokenizer), ("target", self.tokenizer.targets))]
         for example, source, target in zip(examples, *sides, strict=True):
             source, fault = self.surround(source, before, after, "source")
             if not fault:

@@ -384,6 +384,20 @@ def test_hugging_face_round_trip(case, tmp_path):
     assert {key: tensor.shape for key, tensor in stored.items()} == shapes
 
 
+def test_a_translator_without_the_bias_comes_back(tmp_path):
+    model = kzoo.create("marian-base", **TINY, output_bias=False, pad_id=0, decoder_start_id=0, eos_id=1)
+    kzoo.save(model, tmp_path / "hf", format="hugging_face")
+    assert kzoo.load(tmp_path / "hf").config == model.config
+    add_tensors(tmp_path / "hf", final_logits_bias=np.zeros((1, model.config.vocabulary_size), "float32"))
+    assert kzoo.load(tmp_path / "hf").config == model.config.replace(output_bias=True)  # as transformers saves it again
+    lost = copied(tmp_path / "lost")
+    stored = safetensors.numpy.load_file(lost / "model.safetensors")
+    del stored["final_logits_bias"]
+    safetensors.numpy.save_file(stored, lost / "model.safetensors")
+    with pytest.raises(ValueError, match="lacks the tensor 'final_logits_bias'"):
+        kzoo.load(lost)
+
+
 @pytest.mark.parametrize("changes", [{}, {"norm_placement": "pre", "position": "sinusoidal_halves"},
                                      {"position": "learned"}], ids=str)
 def test_what_hugging_face_has_no_room_for_is_refused(changes, tmp_path):
