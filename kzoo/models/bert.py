@@ -342,6 +342,10 @@ ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "ge
                "silu": "silu", "swish": "silu", "tanh": "tanh"}
 
 
+# model_type -> class of what computes and is stored as a RoBERTa; written as the first of them.
+ROBERTAS = {"roberta": "Roberta", "xlm-roberta": "XLMRoberta", "camembert": "Camembert"}
+
+
 def architectures(name):
     """task -> class."""
     return {"fill-mask": f"{name}ForMaskedLM", "text-classification": f"{name}ForSequenceClassification",
@@ -429,9 +433,9 @@ register(Family(
                    "classifier_activation": "relu"},
             write=_write_distilbert,
         ),
-        Layout(
-            model_type="roberta",
-            architectures=architectures("Roberta"),
+        *(Layout(
+            model_type=kind,
+            architectures=architectures(name),
             prefix="roberta.",
             fields=BERT_FIELDS,
             rows=BERT_WEIGHTS,
@@ -440,6 +444,6 @@ register(Family(
             fixed={"use_pooler": True, "classifier_activation": "tanh"},
             read=read_roberta,
             write=_write_roberta,
-        ),
+        ) for kind, name in ROBERTAS.items()),
     ),
 ))

@@ -5,6 +5,7 @@ from N(0, 0.3), computed in float64.
 """
 import json
 import pathlib
+import shutil
 import warnings
 
 import keras
@@ -318,6 +319,20 @@ def test_gradients_equal_the_reference(kind, task, gradients):
 
 
 # Their folders.
+
+@pytest.mark.parametrize("kind, name", [("xlm-roberta", "XLMRoberta"), ("camembert", "Camembert")])
+def test_other_names_of_a_roberta_are_read(kind, name, tmp_path):
+    """transformers' classes are copies of RoBERTa's, with its names of tensors."""
+    for task in ("fill-mask", "feature-extraction"):
+        folder = shutil.copytree(FIXTURES / "roberta" / task, tmp_path / task)
+        values = json.loads((folder / "config.json").read_text())
+        values.update(model_type=kind, architectures=[values["architectures"][0].replace("Roberta", name)])
+        (folder / "config.json").write_text(json.dumps(values))
+        with np.load(folder / "expected.npz", allow_pickle=False) as file:
+            assert_equal_outputs(kzoo.load(folder), dict(file))
+        kzoo.save(kzoo.load(folder), tmp_path / f"{task} again", format="hugging_face")
+        assert json.loads((tmp_path / f"{task} again" / "config.json").read_text())["model_type"] == "roberta"
+
 
 def test_folders_go_in_and_out(reference, tmp_path):
     """What was read is written again: the same tensors, the same fields where they have a meaning here."""
