@@ -287,7 +287,8 @@ T5_OUTPUT = {  # by tie_embeddings
 }
 
 TASKS = ("translation", "summarization")
-ARCHITECTURE = "T5ForConditionalGeneration"
+# model_type -> class of what computes and is stored as a T5; written as the first of them.
+ARCHITECTURES = {"t5": "T5ForConditionalGeneration", "mt5": "MT5ForConditionalGeneration"}
 
 T5_FIELDS = (
     # ours, Hugging Face's
@@ -337,13 +338,18 @@ def _read_t5(ours, theirs, tensors):
     ours["scale_logits"] = theirs.get("scale_decoder_outputs", tied) and not own_output
 
 
+def _read_mt5(ours, theirs, tensors):
+    _read_t5(ours, theirs, tensors)
+    ours["scale_logits"] = False  # as in T5 1.1; transformers 5 writes `tie_word_embeddings` as true all the same
+
+
 def _has_own_output(theirs, tied, tensors):
     """Whether logits have a table of their own, or, of a file without any head, had one."""
     names = tensors.names()
     if "lm_head.weight" in names:
         return "shared.weight" not in names or not np.array_equal(tensors.read("lm_head.weight"),
                                                                   tensors.read("shared.weight"))
-    return not tied and ARCHITECTURE not in (theirs.get("architectures") or ())
+    return not tied and set(ARCHITECTURES.values()).isdisjoint(theirs.get("architectures") or ())
 
 
 def _write_t5(theirs, config):
@@ -366,16 +372,16 @@ register(Family(
     backbone=T5Backbone,
     presets=PRESETS,
     tasks=TASKS,
-    layouts=(Layout(
-        model_type="t5",
-        architectures=dict.fromkeys(TASKS, ARCHITECTURE),
+    layouts=tuple(Layout(
+        model_type=kind,
+        architectures=dict.fromkeys(TASKS, name),
         other_architectures={"T5WithLMHeadModel": TASKS[0]},
         prefix="",
         fields=T5_FIELDS,
         rows=_t5_rows,
         heads=dict.fromkeys(TASKS, _t5_head),
         constants={"is_encoder_decoder": True},
-        read=_read_t5,
+        read=_read_mt5 if kind == "mt5" else _read_t5,
         write=_write_t5,
-    ),),
+    ) for kind, name in ARCHITECTURES.items()),
 ))

@@ -191,6 +191,21 @@ def test_a_tied_head_is_scaled_as_the_raw_config_says(tmp_path, head, changes, s
     assert (config.tie_embeddings, config.scale_logits) == (True, scaled)
 
 
+@pytest.mark.parametrize("stated", [False, True])
+def test_mt5_is_t5_1_1(stated, tmp_path):
+    folder = shutil.copytree(reference.FIXTURES / "t5/v1_1", tmp_path / "mt5")
+    config_of(folder, model_type="mt5", architectures=["MT5ForConditionalGeneration"], tie_word_embeddings=stated)
+    model, case = kzoo.load(folder), reference.read("t5/v1_1")
+    assert model.config == case.model.config
+    reference.assert_equal(ops.convert_to_numpy(model(case.inputs)), case.expected["logits"])
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    safetensors.numpy.save_file({**tensors, "lm_head.weight": tensors["shared.weight"]}, folder / "model.safetensors")
+    tied = kzoo.load(folder).config
+    assert (tied.tie_embeddings, tied.scale_logits) == (True, False)
+    config_of(folder, model_type="t5", architectures=["T5ForConditionalGeneration"])
+    assert kzoo.load(folder).config.scale_logits is stated  # of T5 itself they may be
+
+
 def test_what_old_files_hold_besides_is_left_aside(tmp_path):
     folder = shutil.copytree(reference.FIXTURES / "t5/v1_0", tmp_path / "old")
     config_of(folder, architectures=["T5WithLMHeadModel"], n_positions=512)
