@@ -157,7 +157,7 @@ def _index_of(model, labels, answer):
         if answer not in labels:
             raise ValueError(f"`answer` must be one of the labels {', '.join(labels)}. Received: {answer!r}.")
         return labels.index(answer)
-    ids = model.tokenizer.encode(answer, add_special_tokens=False)
+    ids = model.tokenizer.targets.encode(answer, add_special_tokens=False)
     if len(ids) != 1:
         raise ValueError(f"`answer` must be one token; {answer!r} is {len(ids)}.")
     return ids[0]
