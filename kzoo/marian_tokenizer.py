@@ -19,6 +19,7 @@ from kzoo.tokenizers import ROLES, Tokenizer
 MODELS = ("source.spm", "target.spm")
 VOCABULARIES = ("vocab.json", "target_vocab.json")  # the second only where the two languages share no table
 KEPT = ("model_max_length", "source_lang", "target_lang")  # of tokenizer_config.json
+LANGUAGE = re.compile("(>>.*?<<)?", re.DOTALL)  # in front of a text, or nothing
 SPACE = "▁"
 
 
@@ -71,9 +72,9 @@ class MarianTokenizer(Tokenizer):
         self.models, self.vocabularies, self.side = models, vocabularies, side
         self.vocabulary = vocabularies[side]
         self.separate = vocabularies[0] != vocabularies[1]
-        # Pieces are joined as transformers joins them: by the sources' model where both have one table.
-        self._splitter, self._joiner = (sentencepiece.SentencePieceProcessor(model_proto=models[number])
-                                        for number in (side, int(self.separate)))
+        self._splitter = self._joiner = sentencepiece.SentencePieceProcessor(model_proto=models[side])
+        if side != self.separate:  # transformers joins pieces by the sources' model where both have one table
+            self._joiner = sentencepiece.SentencePieceProcessor(model_proto=models[self.separate])
 
     @functools.cached_property
     def targets(self):
@@ -114,14 +115,10 @@ class MarianTokenizer(Tokenizer):
 
     def _split(self, texts):
         """The pieces of each text, as they are spelled."""
-        codes, rests = [], []
-        for text in texts:
-            end = text.find("<<") + 2 if text.startswith(">>") else 0
-            end = end if end >= 2 else 0
-            codes.append([text[:end]] if end else [])
-            rests.append(text[end:])
+        codes = [LANGUAGE.match(text).group() for text in texts]
+        rests = [text[len(code):] for text, code in zip(texts, codes, strict=True)]
         rows = self._splitter.encode(rests, out_type=str)
-        return [[*code, *row] for code, row in zip(codes, rows, strict=True)]
+        return [[code, *row] if code else row for code, row in zip(codes, rows, strict=True)]
 
     def decode(self, ids, skip_special_tokens=True):
         if self.separate and not self.side:

@@ -111,12 +111,9 @@ def load(path, task=None, dtype=None, **overrides):
             raise ValueError(unknown(f"setting of the task {task!r} or field of its config", name,
                                      (*names, *family.config.field_names())))
     config = stored.config.replace(**overrides)
-    saved = stored.settings if task == stored.task else {}
-    if layout is not None:
-        if task == stored.task:
-            saved = read_settings(stored.values, names)
-        if "pooling" in names:
-            saved = {**saved, **read_pooling(stored.folder)}
+    saved = stored.settings_of(task)
+    if layout is not None and "pooling" in names:
+        saved = {**saved, **read_pooling(stored.folder)}
     check_sizes(config, stored.tensors)
     model = build_task(family, config, task, tokenizer=_load_tokenizer(stored.folder), dtype=dtype,
                        **{**saved, **settings})
@@ -146,7 +143,7 @@ class Stored(NamedTuple):
         layout: `Layout` of a Hugging Face folder, None of kzoo's own.
         config: the family's config.
         task: the one that was saved, or None.
-        settings: of that task; empty for a Hugging Face folder, where they depend on the task that is asked for.
+        settings: of that task; empty for a Hugging Face folder, whose config.json has them in its own form.
     """
     folder: pathlib.Path
     values: dict
@@ -156,6 +153,13 @@ class Stored(NamedTuple):
     config: object
     task: str | None
     settings: dict
+
+    def settings_of(self, task):
+        """What was saved of a task's settings, such as its labels; {} of any task but the one that was saved."""
+        if task != self.task:
+            return {}
+        return self.settings if self.layout is None else read_settings(
+            self.values, get_task_class(task, self.family).setting_names)
 
 
 def read_stored(path):

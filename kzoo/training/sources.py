@@ -6,9 +6,7 @@ import os
 import pathlib
 import random
 
-from kzoo.files import read_json
-from kzoo.hugging_face import find_layout, read_settings
-from kzoo.registry import families, get_preset, get_task_class
+from kzoo.registry import get_preset, get_task_class
 from kzoo.saving import check_vocabulary, create, load, read_stored, special_ids
 from kzoo.tokenizers import KINDS, Tokenizer, load_tokenizer, train_tokenizer
 from kzoo.training.options import parse_overrides
@@ -180,14 +178,8 @@ def seeded(seed):
 def saved_labels(folder, task):
     """The labels of the head that a folder holds for `task`, or None where it holds none, or is no model."""
     try:
-        values = read_json(pathlib.Path(folder) / "config.json")
-        if "kzoo" in values:
-            task_there, settings = values["kzoo"]["task"], values["kzoo"].get("settings", {})
-        else:
-            task_there = find_layout(families(), values)[1].saved_task(values)
-            settings = read_settings(values, ("labels",))
-        return tuple(settings["labels"]) if task_there == task else None
-    except (OSError, ValueError, TypeError, KeyError):
+        return read_stored(folder).settings_of(task).get("labels")
+    except (OSError, ValueError, TypeError):
         return None  # `load` says what is wrong with it
 
 
